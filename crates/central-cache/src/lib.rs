@@ -1,0 +1,2 @@
+//! Per size class: a transfer cache of batches and span lists by occupancy.
+#![no_std]

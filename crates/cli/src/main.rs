@@ -1,0 +1,2 @@
+//! The program `tiermalloc`.
+fn main() {}

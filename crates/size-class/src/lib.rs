@@ -1,0 +1,156 @@
+//! The 208 size classes: all arithmetic on sizes that tiermalloc does is in this crate.
+//!
+//! A request of `size` bytes at alignment `align` is served by an object of exactly one class,
+//! [`class_of`]`(size, align)`, whichever entry point it came through; or by whole pages, when the
+//! answer is `None` (more than [`MAX_SIZE`] bytes, or an alignment above [`PAGE_SIZE`]).
+//!
+//! # The classes
+//!
+//! | sizes | step | classes | ids |
+//! |---|---|---|---|
+//! | 16 .. 1024 | 16 | 64 | 1 .. 64: the id is `size / 16` |
+//! | 8 .. 248, the odd multiples of 8 | 16 | 16 | 65 .. 80 |
+//! | 1088 .. 256 KiB | a 16th of the power of two below | 128 | 81 .. 208 |
+//!
+//! Together the first two rows are steps of 8 up to 256 and of 16 up to 1024. Beyond 128 bytes an
+//! object is at most 6.25 % larger than the request; below it at most 7 bytes, or 15 where the
+//! caller asks for alignment 16.
+//!
+//! # Why the ids are not in order of size
+//!
+//! C's `malloc` promises 16-byte alignment, so a small request there is `(size + 15) / 16`, and that
+//! *is* the id: no table, no branch. The classes that only Rust's smaller alignments can reach stand
+//! behind. [`by_size`] lists the classes in order of size for people.
+//!
+//! # Invariants (tested over all sizes and alignments, not sampled)
+//! - S1: `size_of(class_of(s, a)) >= s`.
+//! - S2: `size_of(class_of(s, a))` is a multiple of `a`; with S3 every object is aligned to `a`.
+//! - S3: a span of class `c` starts on a page, and object `i` starts `i * size_of(c)` bytes into it.
+//! - S4: `class_of` is monotone: a larger request never gets a smaller object.
+//! - S5: [`index_in_span`] is exact for every byte of every span.
+#![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod table;
+
+pub use table::{SMALL_SLOTS, by_size};
+
+use table::{BATCHES, MAGICS, OBJECTS, PAGES, SIZES, SMALL};
+
+/// Number of size classes. Ids run from 1 to this; 0 stands for "no class".
+pub const CLASSES: usize = 208;
+/// Length of an array that is indexed by class id.
+pub const SLOTS: usize = CLASSES + 1;
+/// Largest object of a class in bytes; larger requests get pages of their own.
+pub const MAX_SIZE: usize = 256 * 1024;
+/// Up to here a class is found by a table or by a shift (bytes).
+pub const SMALL_MAX: usize = 1024;
+/// log2 of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 13;
+/// The allocator's own page in bytes: the unit of spans, whatever the operating system's is.
+pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+/// Most objects that a batch holds.
+pub const MAX_BATCH: usize = 32;
+/// Most objects that a span holds.
+pub const MAX_OBJECTS: usize = 1024;
+/// Most pages that a span of a class takes.
+pub const MAX_SPAN_PAGES: usize = 32;
+/// Bytes of one class that move between tiers at once, as far as [`MAX_BATCH`] allows.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// A size class: a number from 1 to [`CLASSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Class(u8);
+
+impl Class {
+    /// The class of an id, or `None` for 0 and for numbers above [`CLASSES`].
+    #[inline(always)]
+    pub const fn from_id(id: usize) -> Option<Self> {
+        if id >= 1 && id <= CLASSES { Some(Self(id as u8)) } else { None }
+    }
+
+    /// The id: 1 to [`CLASSES`], an index into arrays of [`SLOTS`] elements.
+    #[inline(always)]
+    pub const fn id(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Bytes of one object.
+    #[inline(always)]
+    pub const fn size(self) -> usize {
+        SIZES[self.0 as usize] as usize
+    }
+
+    /// Pages of one span.
+    #[inline(always)]
+    pub const fn pages(self) -> usize {
+        PAGES[self.0 as usize] as usize
+    }
+
+    /// Objects in one span.
+    #[inline(always)]
+    pub const fn objects(self) -> usize {
+        OBJECTS[self.0 as usize] as usize
+    }
+
+    /// Objects that move between tiers at once.
+    #[inline(always)]
+    pub const fn batch(self) -> usize {
+        BATCHES[self.0 as usize] as usize
+    }
+
+    /// Bytes at the end of a span that no object covers.
+    #[inline]
+    pub const fn tail_waste(self) -> usize {
+        self.pages() * PAGE_SIZE - self.objects() * self.size()
+    }
+}
+
+/// The class that serves `size` bytes at alignment `align` (a power of two), or `None` when it takes
+/// pages of its own. Zero bytes are served like one.
+///
+/// Cost: folded to a constant when both are known, else a handful of instructions and at most one
+/// table byte.
+#[inline(always)]
+pub const fn class_of(size: usize, align: usize) -> Option<Class> {
+    // Rounding up to the alignment is what makes S2 hold: up to 1024 every multiple of 16 has a
+    // class of exactly that size, and above, a class step of 2^k covers every multiple of 2^k.
+    let rounded = if align <= 8 { size } else { round_up(size + (size == 0) as usize, align) };
+    if rounded <= SMALL_MAX && size <= SMALL_MAX {
+        return Some(Class(SMALL[(rounded + 7) >> 3]));
+    }
+    if rounded <= MAX_SIZE && size <= MAX_SIZE && align <= PAGE_SIZE {
+        return Some(class_of_large(rounded));
+    }
+    None
+}
+
+/// [`class_of`] for sizes above [`SMALL_MAX`] and up to [`MAX_SIZE`].
+#[inline(always)]
+pub const fn class_of_large(size: usize) -> Class {
+    debug_assert!(size > SMALL_MAX && size <= MAX_SIZE);
+    let below = size - 1;
+    let exponent = below.ilog2();
+    let sixteenth = (below >> (exponent - 4)) & 15;
+    Class((81 + (exponent as usize - 10) * 16 + sixteenth) as u8)
+}
+
+/// Which object of a span of `class` the byte at `offset` (bytes from the span's start, within the
+/// span) lies in.
+#[inline(always)]
+pub const fn index_in_span(class: Class, offset: usize) -> usize {
+    ((offset as u64 * MAGICS[class.0 as usize]) >> 40) as usize
+}
+
+/// `size` rounded up to a multiple of `align`, a power of two; wraps to a small number on overflow.
+#[inline(always)]
+pub const fn round_up(size: usize, align: usize) -> usize {
+    size.wrapping_add(align - 1) & !(align - 1)
+}
+
+/// Pages that cover `bytes` bytes.
+#[inline(always)]
+pub const fn pages_for(bytes: usize) -> usize {
+    (bytes >> PAGE_SHIFT) + (bytes & (PAGE_SIZE - 1) != 0) as usize
+}

@@ -1,0 +1,51 @@
+//! The one place where tiermalloc meets the memory model.
+//!
+//! Every tier takes its atomics, locks and padding from here. In an ordinary build these are the
+//! types of `core`, `lock_api` and `crossbeam-utils`; built with `--cfg tiermalloc_loom` the same
+//! names are loom's, so that the models run the code that ships and not a copy of it.
+//!
+//! | name | ordinary build | under loom |
+//! |---|---|---|
+//! | [`atomic`] | `core::sync::atomic` | `loom::sync::atomic` |
+//! | [`Mutex`] | `lock_api::Mutex<R, T>` | `loom::sync::Mutex<T>`, `R` ignored |
+//! | [`RawFutexMutex`] | four bytes and two system calls | not used; its algorithm ([`futex::State`]) has a model of its own |
+//! | [`CachePadded`] | `crossbeam_utils` | the same |
+//!
+//! The crate also holds [`sys`]: the few Linux system calls that an allocator makes, without
+//! `errno` and without libc's wrappers, because a successful `malloc` or `free` leaves `errno`
+//! alone.
+#![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+#[cfg(any(test, tiermalloc_loom))]
+extern crate std;
+
+pub mod futex;
+mod mutex;
+pub mod sys;
+
+pub use crossbeam_utils::CachePadded;
+pub use mutex::{DefaultRawMutex, Mutex, MutexGuard, RawFutexMutex, force_unlock, leak_locked};
+
+/// Atomic types: `core`'s, or loom's under `--cfg tiermalloc_loom`.
+pub mod atomic {
+    #[cfg(not(tiermalloc_loom))]
+    pub use core::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering, fence,
+    };
+    #[cfg(tiermalloc_loom)]
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering, fence,
+    };
+}
+
+/// Tells the processor (or loom's scheduler) that this is a turn of a spin loop.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(not(tiermalloc_loom))]
+    core::hint::spin_loop();
+    #[cfg(tiermalloc_loom)]
+    loom::thread::yield_now();
+}

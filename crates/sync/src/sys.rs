@@ -1,0 +1,205 @@
+//! The Linux system calls of an allocator, straight to the kernel.
+//!
+//! libc's wrappers write `errno`, and a `free` that succeeds must not. On processors without a
+//! version here the wrappers are used and `errno` is put back by the C surface.
+//!
+//! All functions are safe against fork, signals and threads: they hold no state.
+
+/// A system call's raw answer: a value, or `-errno` in `-4095..0`.
+type Raw = isize;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod nr {
+    pub const WRITE: usize = 1;
+    pub const MMAP: usize = 9;
+    pub const MUNMAP: usize = 11;
+    pub const MREMAP: usize = 25;
+    pub const MADVISE: usize = 28;
+    pub const FUTEX: usize = 202;
+}
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod nr {
+    pub const WRITE: usize = 64;
+    pub const FUTEX: usize = 98;
+    pub const MUNMAP: usize = 215;
+    pub const MREMAP: usize = 216;
+    pub const MMAP: usize = 222;
+    pub const MADVISE: usize = 233;
+}
+
+/// # Safety
+/// The call `n` with these arguments does nothing that Rust's rules forbid.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[inline]
+unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
+    let r: isize;
+    // SAFETY: the kernel's calling convention: number in rax, arguments in rdi, rsi, rdx, r10, r8
+    // and r9, answer in rax; rcx and r11 are lost. The caller answers for the call's effect.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") n as isize => r,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+            in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    r
+}
+
+/// # Safety
+/// The call `n` with these arguments does nothing that Rust's rules forbid.
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+#[inline]
+unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
+    let r: isize;
+    // SAFETY: the kernel's calling convention: number in x8, arguments in x0 to x5, answer in x0.
+    // The caller answers for the call's effect.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            in("x8") n,
+            inlateout("x0") a[0] as isize => r,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5],
+            options(nostack)
+        );
+    }
+    r
+}
+
+/// The libc wrappers under the same numbers, for every other unix.
+#[cfg(all(
+    unix,
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))
+))]
+mod portable {
+    pub mod nr {
+        pub const WRITE: usize = 0;
+        pub const MMAP: usize = 1;
+        pub const MUNMAP: usize = 2;
+        pub const MREMAP: usize = 3;
+        pub const MADVISE: usize = 4;
+        pub const FUTEX: usize = 5;
+    }
+
+    /// # Safety
+    /// As for the call that `n` names.
+    pub unsafe fn syscall(n: usize, a: [usize; 6]) -> super::Raw {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match n {
+                nr::WRITE => libc::write(a[0] as i32, a[1] as _, a[2]) as isize,
+                nr::MMAP => {
+                    let p = libc::mmap(a[0] as _, a[1], a[2] as i32, a[3] as i32, -1, 0);
+                    if p == libc::MAP_FAILED { -1 } else { p as isize }
+                }
+                nr::MUNMAP => libc::munmap(a[0] as _, a[1]) as isize,
+                nr::MADVISE => libc::madvise(a[0] as _, a[1], a[2] as i32) as isize,
+                nr::FUTEX => {
+                    libc::sched_yield();
+                    0
+                }
+                _ => -1,
+            }
+        }
+    }
+}
+#[cfg(all(
+    unix,
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))
+))]
+use portable::{nr, syscall};
+
+fn ok(r: Raw) -> Option<usize> {
+    if (-4095..0).contains(&r) { None } else { Some(r as usize) }
+}
+
+/// Sleeps while `word` holds `expected`. May return early.
+#[cfg(not(tiermalloc_loom))]
+#[inline]
+pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) {
+    const FUTEX_WAIT_PRIVATE: usize = 128;
+    // SAFETY: the word outlives the call, and waiting on it has no effect on memory.
+    unsafe {
+        syscall(nr::FUTEX, [word.as_ptr() as usize, FUTEX_WAIT_PRIVATE, expected as usize, 0, 0, 0])
+    };
+}
+
+/// Wakes one thread that sleeps on `word`.
+#[cfg(not(tiermalloc_loom))]
+#[inline]
+pub fn futex_wake_one(word: &core::sync::atomic::AtomicU32) {
+    const FUTEX_WAKE_PRIVATE: usize = 129;
+    // SAFETY: waking has no effect on memory.
+    unsafe { syscall(nr::FUTEX, [word.as_ptr() as usize, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0]) };
+}
+
+/// Anonymous, private, zeroed, readable and writable memory of `bytes` bytes, near `hint` if the
+/// kernel likes it; `None` when there is none. Not charged against strict overcommit accounting
+/// until touched (`MAP_NORESERVE`).
+#[inline]
+pub fn map_anonymous(hint: usize, bytes: usize) -> Option<usize> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE) as usize;
+    // SAFETY: without MAP_FIXED a mapping never replaces another one.
+    ok(unsafe { syscall(nr::MMAP, [hint, bytes, prot, flags, usize::MAX, 0]) })
+}
+
+/// Gives mapped pages back, addresses included. `false` when the kernel refuses.
+///
+/// # Safety
+/// The pages came from [`map_anonymous`] and nobody uses them any more.
+#[inline]
+pub unsafe fn unmap(address: usize, bytes: usize) -> bool {
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MUNMAP, [address, bytes, 0, 0, 0, 0]) }).is_some()
+}
+
+/// Gives the memory behind pages back and keeps the addresses: the next touch reads zero.
+///
+/// # Safety
+/// The pages came from [`map_anonymous`] and nobody needs what they hold.
+#[inline]
+pub unsafe fn decommit(address: usize, bytes: usize) -> bool {
+    // SAFETY: passed on to the caller.
+    ok(unsafe {
+        syscall(nr::MADVISE, [address, bytes, libc::MADV_DONTNEED as usize, 0, 0, 0])
+    })
+    .is_some()
+}
+
+/// Resizes a mapping, moving it when it has to. `None`: nothing has changed.
+///
+/// # Safety
+/// `[address, address + old)` is a whole mapping from [`map_anonymous`]; on success the old
+/// addresses are not used again.
+#[inline]
+pub unsafe fn remap(address: usize, old: usize, new: usize) -> Option<usize> {
+    const MREMAP_MAYMOVE: usize = 1;
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MREMAP, [address, old, new, MREMAP_MAYMOVE, 0, 0]) })
+}
+
+/// Writes to standard error, in one call, whatever the kernel takes of it.
+pub fn write_stderr(text: &[u8]) {
+    // SAFETY: the slice is readable for its length.
+    unsafe { syscall(nr::WRITE, [2, text.as_ptr() as usize, text.len(), 0, 0, 0]) };
+}
+
+/// Size of the operating system's pages in bytes: 4, 16 or 64 KiB, asked at run time.
+#[inline]
+pub fn os_page_size() -> usize {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    {
+        // The architecture has no other.
+        4096
+    }
+    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    {
+        // SAFETY: sysconf only reads what the loader left in memory.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        if size > 0 { size as usize } else { 4096 }
+    }
+}
