@@ -1,2 +1,93 @@
-//! Per size class: a transfer cache of batches and span lists by occupancy.
+//! The central cache: per size class a transfer cache of batches and lists of spans.
+//!
+//! It stands between the threads' caches and the page heap, and evens out who frees and who
+//! allocates. Objects travel in *chains*: singly linked through their first words.
+//!
+//! # The road of an object
+//!
+//! ```text
+//!    fetch:  [ transfer cache ] -- empty --> [ fullest span ] -- none --> span source (page heap)
+//!               a whole batch,                 carve lazily, lowest
+//!               nothing touched                addresses first
+//!    store:  [ transfer cache ] -- full --> [ span of each object ] -- span all free --> source
+//! ```
+//!
+//! The transfer cache holds whole batches by their first object, so that a batch that one thread
+//! freed reaches another one in a few instructions. The spans of a class stand on eight lists by
+//! occupancy; objects are taken from the fullest, so that the emptiest drain and can be given back.
+//!
+//! # Invariants
+//! - C1: an object is in one place: handed out, on one chain of the transfer cache, or free in its
+//!   span's bits.
+//! - C2: a span is on the list of its occupancy, or on none while it is full or being moved.
+//! - C3: a span leaves its class only with no object handed out, under the lock of the class, and is
+//!   freed after the lock was given up.
+//!
+//! Locks: per class one for the transfer cache and one for the spans, never both at once, nor one
+//! while the source is called. Each class has its own cache lines.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod central;
+mod chain;
+mod spans;
+mod transfer;
+
+pub use central::{CentralCache, ClassStats, Misuse};
+pub use chain::Chain;
+pub use tiermalloc_page_heap::RawLock;
+
+use core::ptr::NonNull;
+
+use tiermalloc_page_heap::{PageHeap, PageSource, Span};
+use tiermalloc_size_class::Class;
+
+/// What the central cache takes spans from: the page heap, or a test's stand-in.
+///
+/// # Safety
+/// `alloc_span` returns a span in state `Objects`, carved for the class, that nobody else has; its
+/// memory is valid until `free_span`. `span_of` answers exactly for every object of such a span.
+pub unsafe trait SpanSource {
+    /// A fresh span for `class`, or `None` when there is no memory.
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>>;
+
+    /// Takes a span back.
+    ///
+    /// # Safety
+    /// The span came from `alloc_span`, has no object handed out, and is the caller's alone.
+    unsafe fn free_span(&self, span: NonNull<Span>);
+
+    /// The span under an address, if there is one.
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>>;
+}
+
+// SAFETY: the page heap carves and registers the span before it returns it.
+unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> SpanSource
+    for PageHeap<'_, R, S, ROOT, LEAF>
+{
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
+        self.alloc_objects(class)
+    }
+    unsafe fn free_span(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.free_objects(span) }
+    }
+    #[inline]
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
+        self.map().span(address)
+    }
+}
+
+// SAFETY: passed on to the source behind the reference.
+unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
+        (**self).alloc_span(class)
+    }
+    unsafe fn free_span(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { (**self).free_span(span) }
+    }
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
+        (**self).span_of(address)
+    }
+}

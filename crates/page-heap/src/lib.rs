@@ -1,2 +1,61 @@
-//! Spans of pages: splitting, coalescing, memory from and back to the operating system.
+//! The page heap: spans of pages, split on allocation and coalesced on free.
+//!
+//! It stands between the caches and the operating system. From below it takes regions, in growing
+//! steps; above it hands out *spans*, runs of 8 KiB pages: small ones that the central cache carves
+//! into objects, and large ones that are an allocation each. The very largest are mappings of their
+//! own, which only pass through.
+//!
+//! # The road of a span
+//!
+//! ```text
+//!               alloc_objects, alloc_large                    free
+//!   regions --> [ free sets ] --- split ---> in use ---> coalesce with both neighbours --.
+//!      ^             ^  |                                                                |
+//!      | grow        |  '-- release: dirty pages go back (MADV_DONTNEED), the span stays |
+//!      |             '-------------------------------------------------------------------'
+//! ```
+//!
+//! Free spans are kept in two sets, *dirty* (some pages may be resident) and *clean* (all pages zero
+//! and not resident). Dirty ones are used first, so that memory already paid for is used again and
+//! the peak stays low; what has stayed dirty and unused for a while goes back.
+//!
+//! # Invariants
+//! - H1: a span's state changes only under the heap's lock, and decides alone whether it may be
+//!   merged (see [`span`]). A use count of zero says nothing.
+//! - H2: no two free spans are neighbours.
+//! - H3: a free span is in the page map with its first and last page only; an object span with every
+//!   page; a large span with its first and last; a huge one with its first.
+//! - H4: the pages of all spans and nothing else make up what was reserved.
+//! - H5: a page outside a free span's dirty interval is zero.
+//!
+//! Locks: one, of the heap. No system call is made under it but for metadata (one mapping per
+//! thousand spans). The page map is read without it.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+#[cfg(feature = "memmap2")]
+extern crate std;
+
+mod free_set;
+mod grow;
+mod heap;
+mod huge;
+mod lock;
+mod memmap;
+mod meta;
+mod objects;
+mod release;
+mod resize;
+mod source;
+pub mod span;
+mod stats;
+mod tree;
+
+pub use lock::RawLock;
+pub use heap::{FreeError, PageHeap};
+#[cfg(feature = "memmap2")]
+pub use memmap::MemmapPages;
+pub use objects::Put;
+pub use source::{OsPages, PageSource};
+pub use span::{Span, State};
+pub use stats::HeapStats;

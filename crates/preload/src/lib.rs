@@ -1,8 +1,46 @@
-//! The C and C++ surface of tiermalloc, nothing else.
+//! `libtiermalloc.so` and `libtiermalloc.a`: the C and C++ surface of tiermalloc, nothing else.
+//!
+//! - [`c`]: malloc and its family, with glibc's semantics where the standards leave room.
+//! - [`aligned`]: the aligned ones.
+//! - [`aliases`]: glibc's other names for them, and the hooks that a static glibc calls.
+//! - [`info`]: malloc_stats, mallinfo and the like.
+//! - [`cxx`]: operator new and delete.
+//!
+//! The library is `no_std`: it needs libc and nothing else, so that a program's start pays for
+//! nothing else. It is usable from the first instruction: no constructor has to run before `malloc`
+//! may be called.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
 
+mod aliases;
+mod aligned;
+mod c;
+mod cxx;
+mod info;
+mod pin;
+
+/// Nothing here panics; should that be wrong, the program ends with a line that says so.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
-    // SAFETY: abort has no preconditions.
-    unsafe { libc::abort() }
+    const LINE: &[u8] = b"tiermalloc: internal error\n";
+    // SAFETY: the line is readable; abort has no preconditions.
+    unsafe {
+        libc::write(2, LINE.as_ptr().cast(), LINE.len());
+        libc::abort()
+    }
 }
+
+// The precompiled core refers to the unwinder's entry for Rust, which nothing here calls: what is
+// built without optimisation keeps the reference. Weak, so that a program with a Rust runtime of its
+// own keeps that one's.
+core::arch::global_asm!(
+    ".weak rust_eh_personality",
+    ".hidden rust_eh_personality",
+    ".pushsection .text.rust_eh_personality, \"ax\", %progbits",
+    "rust_eh_personality:",
+    #[cfg(target_arch = "x86_64")]
+    "ud2",
+    #[cfg(target_arch = "aarch64")]
+    "brk 1",
+    ".popsection",
+);

@@ -170,16 +170,39 @@ pub unsafe fn decommit(address: usize, bytes: usize) -> bool {
     .is_some()
 }
 
-/// Resizes a mapping, moving it when it has to. `None`: nothing has changed.
+/// Resizes a mapping where it is. `false`: nothing has changed.
 ///
 /// # Safety
-/// `[address, address + old)` is a whole mapping from [`map_anonymous`]; on success the old
-/// addresses are not used again.
+/// `[address, address + old)` is mapped by [`map_anonymous`]; when it shrinks, nobody uses the end.
 #[inline]
-pub unsafe fn remap(address: usize, old: usize, new: usize) -> Option<usize> {
-    const MREMAP_MAYMOVE: usize = 1;
+pub unsafe fn remap_in_place(address: usize, old: usize, new: usize) -> bool {
     // SAFETY: passed on to the caller.
-    ok(unsafe { syscall(nr::MREMAP, [address, old, new, MREMAP_MAYMOVE, 0, 0]) })
+    ok(unsafe { syscall(nr::MREMAP, [address, old, new, 0, 0, 0]) }).is_some()
+}
+
+/// Moves a mapping onto `target`, resizing it. `false`: nothing has changed.
+///
+/// # Safety
+/// `[address, address + old)` is mapped by [`map_anonymous`] and not used at that address any more
+/// once this succeeds; `[target, target + new)` is the caller's to replace.
+#[inline]
+pub unsafe fn remap_onto(address: usize, old: usize, new: usize, target: usize) -> bool {
+    const MAYMOVE_FIXED: usize = 1 | 2;
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MREMAP, [address, old, new, MAYMOVE_FIXED, target, 0]) }).is_some()
+}
+
+/// Milliseconds of a monotonic, coarse clock: no system call where the kernel offers it without.
+#[inline]
+pub fn now_ms() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable; on failure it stays zero.
+    unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 /// Writes to standard error, in one call, whatever the kernel takes of it.

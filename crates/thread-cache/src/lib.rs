@@ -1,2 +1,77 @@
-//! 208 bins of free objects per thread, bounded in bytes.
+//! The thread cache: 208 bins of free objects that one thread owns, without lock or atomics.
+//!
+//! A bin is a list threaded through the objects and the room left in it. The fast paths, [`pop`] and
+//! [`push`](ThreadCache::push), are a handful of instructions; everything else happens when a bin is
+//! empty ([`refill`](ThreadCache::refill)) or full ([`overflow`](ThreadCache::overflow)).
+//!
+//! [`pop`]: ThreadCache::pop
+//!
+//! # How much a thread may keep
+//!
+//! - A bin has a *capacity* in objects. It starts at nothing and doubles with each refill or overflow
+//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away.
+//! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
+//!   pieces from a [`Budget`] that all threads share. So the total is obeyed, and counting happens
+//!   where capacities change, not where objects do. A thread without any limit works, object by
+//!   object.
+//! - When the budget is used up, room that other bins do not use is taken first, and then other
+//!   threads are asked to give some back, which they do at their next slow step.
+//! - What a bin has not needed for a while goes back: every so many slow steps the whole list is put
+//!   *aside*; the bin takes objects back from there as it needs them, and what is still aside at the
+//!   next such step is exactly what lay below the bin's low-water mark.
+//!
+//! # Invariants
+//! - T1: `room = capacity - objects in list - objects aside`, for each bin.
+//! - T2: the sum of `capacity * size` is `used`, and `used <= limit`.
+//! - T3: an all-zero cache is empty and full at once: no fast path ever writes to it. One such, shared
+//!   and never written to, serves every thread that has none of its own.
+//! - T4: an object leaves the list before it is handed to anybody, and enters it after it was linked;
+//!   so at any instant the list is whole, which is what a fork's child relies on.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod budget;
+mod cache;
+mod drain;
+mod registry;
+mod slow;
+
+pub use budget::Budget;
+pub use cache::ThreadCache;
+pub use registry::Registry;
+pub use tiermalloc_central_cache::{Chain, Misuse};
+
+use tiermalloc_central_cache::{CentralCache, RawLock, SpanSource};
+use tiermalloc_size_class::Class;
+
+/// What a thread cache takes objects from and gives them back to: the central cache, or a test's
+/// stand-in.
+///
+/// # Safety
+/// `fetch` returns a chain of objects of the class that nobody else has.
+pub unsafe trait ObjectSource {
+    /// Up to `wanted` (at least 1) free objects; none when there is no memory.
+    fn fetch(&self, class: Class, wanted: usize) -> Chain;
+
+    /// Takes free objects back.
+    ///
+    /// # Errors
+    /// The program freed something that is not a live object of the class.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse>;
+}
+
+// SAFETY: the central cache hands each object out once.
+unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
+    #[inline]
+    fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        CentralCache::fetch(self, class, wanted)
+    }
+    #[inline]
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { CentralCache::store(self, class, chain) }
+    }
+}

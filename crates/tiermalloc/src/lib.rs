@@ -1,2 +1,64 @@
-//! Facade.
+//! A memory allocator in tiers: thread cache, central cache, page heap.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: tiermalloc::TierMalloc = tiermalloc::TierMalloc::new();
+//!
+//! let words: Vec<String> = ["two", "lines"].map(String::from).into();
+//! assert_eq!(words.join(" "), "two lines");
+//! ```
+//!
+//! # The road of an allocation
+//!
+//! ```text
+//!   alloc(size, align)            class_of: which of 208 classes?  ---- none ----> whole pages
+//!        |                                                                            |
+//!   bin of this thread            pop: a dozen instructions, no lock, no atomic       |
+//!        | empty                                                                      |
+//!   transfer cache of the class   a batch that another thread freed                   |
+//!        | empty                                                                      |
+//!   fullest span of the class     objects carved in order of address                  |
+//!        | none                                                                       v
+//!   page heap                     a run of 8 KiB pages, split or fresh  <-------------'
+//!        | none
+//!   operating system
+//! ```
+//!
+//! Freeing goes the same way upwards; `dealloc` knows the class from the size, C's `free` reads it
+//! from one byte of the page map. This crate is the facade: it owns the only statics, the threads'
+//! life cycle and the fork handlers, and holds no allocation policy of its own.
+//!
+//! # Invariants
+//! - G1: the thread's word is the address of its own cache, or of one of two shared caches that are
+//!   never written to: `EMPTY` (none yet) and `DEAD` (the thread's cache has been taken down).
+//! - G2: an object is served in `class_of(size, align)` at every entry point, so that a sized and an
+//!   unsized free agree.
+//! - G3: nothing here locks through std, allocates through the global allocator, or panics.
+//!
+//! Lock order: registry of threads, transfer caches by class, span lists by class, page heap.
 #![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod fatal;
+mod fork;
+mod global;
+mod large;
+pub mod raw;
+mod resize;
+mod slow;
+mod state;
+mod stats;
+mod thread;
+mod tls;
+
+pub use global::TierMalloc;
+pub use stats::{Stats, stats};
+
+/// Gives as much memory back to the operating system as can be given without touching what other
+/// threads keep: the calling thread's cache, the transfer caches, and all free pages but `keep`
+/// bytes. Returns the number of bytes that went back.
+///
+/// Cost: proportional to what is cached; a system call per free span.
+pub fn trim(keep: usize) -> usize {
+    slow::trim(keep)
+}

@@ -1,0 +1,288 @@
+//! The cache over all classes: the transfer cache first, then the spans, then the source.
+
+use core::ptr::NonNull;
+
+use tiermalloc_page_heap::{Put, RawLock, Span, State};
+use tiermalloc_size_class::{Class, SLOTS};
+use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
+
+use crate::spans::{ChainBuilder, Spans};
+use crate::transfer::Transfer;
+use crate::{Chain, SpanSource};
+
+/// Spans that one call collects before it gives the lock up to free them.
+const EMPTIED: usize = 16;
+
+/// A program's mistake that shows when an object comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The object was free already.
+    DoubleFree(*mut u8, Class),
+    /// The address lies inside an object, or between two.
+    NotAnObject(*mut u8, Class),
+    /// The address does not belong to a span of the class.
+    Foreign(*mut u8, Class),
+}
+
+/// What a class holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Spans of the class.
+    pub spans: usize,
+    /// Objects outside the spans: in the program, in threads' caches and in the transfer cache.
+    pub out: usize,
+    /// Objects in the transfer cache.
+    pub transfer: usize,
+}
+
+struct PerClass<R: RawLock> {
+    transfer: Mutex<R, Transfer>,
+    spans: Mutex<R, Spans>,
+}
+
+/// The central cache; see the crate's documentation. `R` is the lock, `S` the source of spans.
+pub struct CentralCache<R: RawLock, S> {
+    classes: [CachePadded<PerClass<R>>; SLOTS],
+    source: S,
+}
+
+// SAFETY: all state is under locks, and chains are owned by whoever holds them.
+unsafe impl<R: RawLock + Sync, S: Sync> Sync for CentralCache<R, S> {}
+
+impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
+    /// An empty cache over `source`.
+    #[cfg(not(tiermalloc_loom))]
+    pub const fn new(source: S) -> Self {
+        Self {
+            classes: [const {
+                CachePadded::new(PerClass {
+                    transfer: Mutex::new(Transfer::new()),
+                    spans: Mutex::new(Spans::new()),
+                })
+            }; SLOTS],
+            source,
+        }
+    }
+
+    /// An empty cache over `source`.
+    #[cfg(tiermalloc_loom)]
+    pub fn new(source: S) -> Self {
+        Self {
+            classes: core::array::from_fn(|_| {
+                CachePadded::new(PerClass {
+                    transfer: Mutex::new(Transfer::new()),
+                    spans: Mutex::new(Spans::new()),
+                })
+            }),
+            source,
+        }
+    }
+
+    /// The source of spans.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Up to `wanted` free objects of `class` (at least 1 is wanted, at most a batch makes sense);
+    /// fewer when that is what a span has at hand, none when there is no memory.
+    ///
+    /// Cost: a lock and a few instructions when a whole batch is wanted and waits in the transfer
+    /// cache; else a lock and some instructions per object; else a span from the source.
+    #[inline]
+    pub fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        if wanted >= class.batch() {
+            if let Some(batch) = self.classes[class.id()].transfer.lock().remove(class) {
+                return batch;
+            }
+        }
+        self.fetch_from_spans(class, wanted).0
+    }
+
+    /// One object of `class`, and whether it is known to be all zero but for its first word.
+    pub fn fetch_one(&self, class: Class) -> Option<(NonNull<u8>, bool)> {
+        let (chain, zeroed) = self.fetch_from_spans(class, 1);
+        NonNull::new(chain.head).map(|object| (object, zeroed))
+    }
+
+    fn fetch_from_spans(&self, class: Class, wanted: usize) -> (Chain, bool) {
+        let lists = &self.classes[class.id()].spans;
+        let mut chain = ChainBuilder::new();
+        let mut zeroed = false;
+        let mut spans = lists.lock();
+        while chain.count < wanted {
+            let Some(span) = spans.fullest() else { break };
+            // SAFETY: spans on the lists are of this class.
+            zeroed = unsafe { spans.take(span, wanted - chain.count, &mut chain) }.1;
+        }
+        if chain.count > 0 {
+            drop(spans);
+            return (chain.finish(), zeroed);
+        }
+        drop(spans);
+        // None left: a fresh span, without the lock. If another thread brings one at the same time,
+        // the class has two.
+        if let Some(span) = self.source.alloc_span(class) {
+            let mut spans = lists.lock();
+            // SAFETY: a fresh span of this class.
+            unsafe {
+                spans.adopt(span);
+                zeroed = spans.take(span, wanted, &mut chain).1;
+            }
+        }
+        (chain.finish(), zeroed)
+    }
+
+    /// Takes free objects of `class` back: a whole batch into the transfer cache while there is
+    /// room, anything else into the spans.
+    ///
+    /// What turns out not to be a free object of the class is reported, and it and the objects
+    /// behind it are left alone.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
+    #[inline]
+    pub unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        if chain.count == class.batch()
+            && self.classes[class.id()].transfer.lock().insert(class, chain)
+        {
+            return Ok(());
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { self.store_to_spans(class, chain) }
+    }
+
+    /// [`store`](Self::store) past the transfer cache.
+    ///
+    /// # Safety
+    /// As for `store`.
+    pub unsafe fn store_to_spans(&self, class: Class, mut chain: Chain) -> Result<(), Misuse> {
+        let lists = &self.classes[class.id()].spans;
+        loop {
+            let mut emptied: [Option<NonNull<Span>>; EMPTIED] = [None; EMPTIED];
+            let mut count = 0;
+            let mut wrong = None;
+            let mut spans = lists.lock();
+            while count < EMPTIED {
+                // SAFETY: the chain owns its objects.
+                let Some(object) = (unsafe { chain.pop() }) else { break };
+                // SAFETY: the span is checked to be one of this class.
+                match unsafe { self.put(&mut spans, class, object) } {
+                    Ok(None) => {}
+                    Ok(span) => {
+                        emptied[count] = span;
+                        count += 1;
+                    }
+                    Err(misuse) => {
+                        wrong = Some(misuse);
+                        break;
+                    }
+                }
+            }
+            drop(spans);
+            for span in emptied.into_iter().flatten() {
+                // SAFETY: C3: it left its class with no object handed out.
+                unsafe { self.source.free_span(span) };
+            }
+            match wrong {
+                Some(misuse) => return Err(misuse),
+                None if chain.head.is_null() => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// # Safety
+    /// The lock of the class is held.
+    #[inline]
+    unsafe fn put(
+        &self,
+        spans: &mut Spans,
+        class: Class,
+        object: *mut u8,
+    ) -> Result<Option<NonNull<Span>>, Misuse> {
+        let Some(span) = self.source.span_of(object as usize) else {
+            return Err(Misuse::Foreign(object, class));
+        };
+        // SAFETY: registered spans are valid. A live object keeps its span in the class; only for an
+        // object that is not one can these two differ.
+        unsafe {
+            if span.as_ref().class() != Some(class) || span.as_ref().state() != State::Objects {
+                return Err(Misuse::Foreign(object, class));
+            }
+            spans.put(span, object)
+        }
+        .map_err(|wrong| match wrong {
+            Put::Twice => Misuse::DoubleFree(object, class),
+            _ => Misuse::NotAnObject(object, class),
+        })
+    }
+
+    /// Whether `object` is handed out: neither free in its span nor outside every object.
+    /// For messages and the hardened paths; takes no lock, so the answer is exact only while nobody
+    /// else frees or takes objects of the class.
+    pub fn is_object(&self, class: Class, address: usize) -> bool {
+        self.source.span_of(address).is_some_and(|span| {
+            // SAFETY: registered spans are valid.
+            let span = unsafe { span.as_ref() };
+            span.class() == Some(class) && (address - span.address()) % class.size() == 0
+        })
+    }
+
+    /// Sends batches that nobody has wanted since the last call from the transfer cache of `class`
+    /// to their spans. Returns the number of objects.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn plunder(&self, class: Class) -> Result<usize, Misuse> {
+        let idle = self.classes[class.id()].transfer.lock().start_period();
+        self.drain(class, idle)
+    }
+
+    /// Sends up to `batches` batches of the transfer cache to their spans. Returns the number of
+    /// objects.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn drain(&self, class: Class, batches: usize) -> Result<usize, Misuse> {
+        let mut objects = 0;
+        for _ in 0..batches {
+            let batch = self.classes[class.id()].transfer.lock().remove(class);
+            let Some(batch) = batch else { break };
+            objects += batch.count;
+            // SAFETY: the batch is ours.
+            unsafe { self.store_to_spans(class, batch)? };
+        }
+        Ok(objects)
+    }
+
+    /// What `class` holds at this moment.
+    pub fn stats(&self, class: Class) -> ClassStats {
+        let per_class = &self.classes[class.id()];
+        let transfer = per_class.transfer.lock().batches() * class.batch();
+        let spans = per_class.spans.lock();
+        ClassStats { spans: spans.spans, out: spans.live, transfer }
+    }
+
+    /// Takes every lock and keeps it, before a fork: transfer caches, then spans.
+    pub fn lock_for_fork(&self) {
+        self.classes.iter().for_each(|class| leak_locked(&class.transfer));
+        self.classes.iter().for_each(|class| leak_locked(&class.spans));
+    }
+
+    /// Gives every lock up after a fork, in parent and child.
+    ///
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) was called by the thread that forked.
+    pub unsafe fn unlock_after_fork(&self) {
+        for class in &self.classes {
+            // SAFETY: passed on to the caller.
+            unsafe {
+                force_unlock(&class.spans);
+                force_unlock(&class.transfer);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The spans of one class, by occupancy.
+
+use core::ptr::{self, NonNull};
+
+use tiermalloc_page_heap::{Put, Span};
+use tiermalloc_size_class::Class;
+
+/// Lists by occupancy: the last one holds the fullest spans.
+const GROUPS: usize = 8;
+/// `Span::group` of a span that is on no list.
+const ON_NONE: u8 = u8::MAX;
+
+/// The spans of a class that have free objects. Under the lock of the class, which also covers the
+/// object fields of all spans of the class, full ones included.
+pub(crate) struct Spans {
+    heads: [*mut Span; GROUPS],
+    /// Bit `g`: list `g` is not empty.
+    nonempty: u8,
+    /// Spans of the class, full ones included.
+    pub(crate) spans: usize,
+    /// Objects handed out, to threads and to the transfer cache.
+    pub(crate) live: usize,
+}
+
+// SAFETY: the records belong to whoever holds the lock.
+unsafe impl Send for Spans {}
+
+/// Which list a span with `live` of `objects` objects handed out belongs to. Spans of one object
+/// are either free or full.
+#[inline]
+fn group_of(live: usize, objects: usize) -> u8 {
+    if live >= objects { ON_NONE } else { (live * GROUPS / objects) as u8 }
+}
+
+impl Spans {
+    pub(crate) const fn new() -> Self {
+        Self { heads: [ptr::null_mut(); GROUPS], nonempty: 0, spans: 0, live: 0 }
+    }
+
+    /// The fullest span that has a free object.
+    #[inline]
+    pub(crate) fn fullest(&self) -> Option<NonNull<Span>> {
+        let group = self.nonempty.checked_ilog2()?;
+        NonNull::new(self.heads[group as usize])
+    }
+
+    /// Adopts a fresh span, on no list yet.
+    ///
+    /// # Safety
+    /// The span is of this class and the caller's alone.
+    pub(crate) unsafe fn adopt(&mut self, span: NonNull<Span>) {
+        self.spans += 1;
+        // SAFETY: the caller's alone; now the class's.
+        unsafe {
+            span.as_ref().group.set(ON_NONE);
+            self.regroup(span.as_ref());
+        }
+    }
+
+    /// Takes up to `wanted` objects out of `span` onto `chain`, in order of address behind what is
+    /// on it. Returns their number, and whether the last of them was never used and is all zero.
+    ///
+    /// # Safety
+    /// The span is of this class.
+    #[inline]
+    pub(crate) unsafe fn take(
+        &mut self,
+        span: NonNull<Span>,
+        wanted: usize,
+        chain: &mut ChainBuilder,
+    ) -> (usize, bool) {
+        let mut zeroed = false;
+        // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
+        unsafe {
+            let taken = span.as_ref().take_objects(wanted, |address, fresh| {
+                zeroed = fresh;
+                chain.append(address as *mut u8);
+            });
+            self.live += taken;
+            self.regroup(span.as_ref());
+            (taken, zeroed)
+        }
+    }
+
+    /// Takes an object back. A span whose last object this was leaves the class (C3) and is
+    /// returned, to be freed once the lock is given up.
+    ///
+    /// # Safety
+    /// The span is registered for this class.
+    #[inline]
+    pub(crate) unsafe fn put(
+        &mut self,
+        span: NonNull<Span>,
+        object: *mut u8,
+    ) -> Result<Option<NonNull<Span>>, Put> {
+        // SAFETY: under the lock of the class.
+        unsafe {
+            let record = span.as_ref();
+            match record.put_object(object as usize) {
+                Put::Done => {}
+                wrong => return Err(wrong),
+            }
+            self.live -= 1;
+            if record.live() == 0 {
+                self.unlink(record);
+                self.spans -= 1;
+                return Ok(Some(span));
+            }
+            self.regroup(record);
+            Ok(None)
+        }
+    }
+
+    /// Puts a span on the list of its occupancy (C2).
+    #[inline]
+    unsafe fn regroup(&mut self, span: &Span) {
+        let objects = span.class().map_or(1, Class::objects);
+        let group = group_of(span.live(), objects);
+        if group != span.group.get() {
+            // SAFETY: under the lock of the class.
+            unsafe {
+                self.unlink(span);
+                self.link(span, group);
+            }
+        }
+    }
+
+    unsafe fn link(&mut self, span: &Span, group: u8) {
+        span.group.set(group);
+        if group == ON_NONE {
+            return;
+        }
+        let head = self.heads[group as usize];
+        span.prev.set(ptr::null_mut());
+        span.next.set(head);
+        // SAFETY: heads of lists are null or spans of the class.
+        if let Some(head) = unsafe { head.as_ref() } {
+            head.prev.set(ptr::from_ref(span).cast_mut());
+        }
+        self.heads[group as usize] = ptr::from_ref(span).cast_mut();
+        self.nonempty |= 1 << group;
+    }
+
+    unsafe fn unlink(&mut self, span: &Span) {
+        let group = span.group.get();
+        if group == ON_NONE {
+            return;
+        }
+        let (prev, next) = (span.prev.get(), span.next.get());
+        // SAFETY: neighbours on a list are null or spans of the class.
+        unsafe {
+            match prev.as_ref() {
+                Some(prev) => prev.next.set(next),
+                None => self.heads[group as usize] = next,
+            }
+            if let Some(next) = next.as_ref() {
+                next.prev.set(prev);
+            }
+        }
+        if self.heads[group as usize].is_null() {
+            self.nonempty &= !(1 << group);
+        }
+        span.group.set(ON_NONE);
+    }
+}
+
+/// Builds a chain in the order in which objects are appended.
+pub(crate) struct ChainBuilder {
+    pub(crate) head: *mut u8,
+    last: *mut u8,
+    pub(crate) count: usize,
+}
+
+impl ChainBuilder {
+    pub(crate) const fn new() -> Self {
+        Self { head: ptr::null_mut(), last: ptr::null_mut(), count: 0 }
+    }
+
+    /// # Safety
+    /// `object` is a free object of the caller's.
+    #[inline(always)]
+    unsafe fn append(&mut self, object: *mut u8) {
+        if self.last.is_null() {
+            self.head = object;
+        } else {
+            // SAFETY: the last one was appended here.
+            unsafe { crate::Chain::link(self.last, object) };
+        }
+        self.last = object;
+        self.count += 1;
+    }
+
+    /// The chain, ended.
+    #[inline]
+    pub(crate) fn finish(self) -> crate::Chain {
+        if !self.last.is_null() {
+            // SAFETY: as above.
+            unsafe { crate::Chain::link(self.last, ptr::null_mut()) };
+        }
+        crate::Chain { head: self.head, count: self.count }
+    }
+}

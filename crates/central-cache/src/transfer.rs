@@ -1,0 +1,67 @@
+//! The transfer cache of one class: batches, last in first out.
+
+use core::ptr;
+
+use tiermalloc_size_class::Class;
+
+use crate::Chain;
+
+/// Batches that a class can hold. With 32 objects each, a thread that frees can run this far ahead
+/// of one that allocates before spans are touched.
+pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
+/// Bytes that a class may hold, however large its objects.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Whole batches of one class, by their first objects. Under its lock.
+pub(crate) struct Transfer {
+    used: u16,
+    /// Least number of batches since the last plunder.
+    low_water: u16,
+    heads: [*mut u8; BATCHES],
+}
+
+// SAFETY: the objects belong to whoever holds the lock.
+unsafe impl Send for Transfer {}
+
+/// Batches that `class` may hold.
+fn capacity(class: Class) -> usize {
+    (MAX_BYTES / (class.batch() * class.size())).min(BATCHES)
+}
+
+impl Transfer {
+    pub(crate) const fn new() -> Self {
+        Self { used: 0, low_water: 0, heads: [ptr::null_mut(); BATCHES] }
+    }
+
+    /// Takes a whole batch in, unless the cache is full.
+    #[inline]
+    pub(crate) fn insert(&mut self, class: Class, batch: Chain) -> bool {
+        debug_assert_eq!(batch.count, class.batch());
+        let used = self.used as usize;
+        if used >= capacity(class) {
+            return false;
+        }
+        self.heads[used] = batch.head;
+        self.used += 1;
+        true
+    }
+
+    /// Gives the newest batch out.
+    #[inline]
+    pub(crate) fn remove(&mut self, class: Class) -> Option<Chain> {
+        self.used = self.used.checked_sub(1)?;
+        self.low_water = self.low_water.min(self.used);
+        Some(Chain { head: self.heads[self.used as usize], count: class.batch() })
+    }
+
+    /// Starts a new period and says how many batches nobody has wanted in the last one.
+    pub(crate) fn start_period(&mut self) -> usize {
+        let idle = self.low_water;
+        self.low_water = self.used;
+        idle as usize
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.used as usize
+    }
+}

@@ -1,0 +1,136 @@
+//! What the pools promise to one thread and to several.
+#![cfg(not(tiermalloc_loom))]
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::collections::HashSet;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tiermalloc_object_pool::{ChunkSource, OsChunks, Pool, RawPool};
+
+/// Counts chunks, and refuses once `left` are gone.
+#[derive(Default)]
+struct Counting {
+    left: AtomicUsize,
+    out: AtomicUsize,
+}
+
+impl Counting {
+    fn with(left: usize) -> Self {
+        Self { left: AtomicUsize::new(left), out: AtomicUsize::new(0) }
+    }
+}
+
+// SAFETY: std's allocator keeps the promises of the trait.
+unsafe impl ChunkSource for Counting {
+    fn alloc_chunk(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok()?;
+        self.out.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: chunks are not empty.
+        NonNull::new(unsafe { alloc(layout) })
+    }
+    unsafe fn free_chunk(&self, chunk: NonNull<u8>, layout: Layout) {
+        self.out.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { dealloc(chunk.as_ptr(), layout) }
+    }
+}
+
+#[test]
+fn objects_are_aligned_apart_and_reused_last_in_first_out() {
+    for (size, align) in [(1, 1), (8, 8), (24, 8), (64, 64), (100, 4), (4096, 256), (70_000, 16)] {
+        let layout = Layout::from_size_align(size, align).unwrap();
+        let source = Counting::with(usize::MAX);
+        let mut pool = RawPool::new(layout, 64 * 1024);
+        let mut taken = Vec::new();
+        for i in 0..300 {
+            let object = pool.take(&source).unwrap();
+            assert_eq!(object.as_ptr() as usize % align, 0);
+            // SAFETY: the object is ours and `size` bytes long.
+            unsafe { object.as_ptr().write_bytes(i as u8, size) };
+            taken.push(object);
+        }
+        let distinct: HashSet<_> = taken.iter().collect();
+        assert_eq!(distinct.len(), 300);
+        for (i, object) in taken.iter().enumerate() {
+            // SAFETY: still ours.
+            let bytes = unsafe { std::slice::from_raw_parts(object.as_ptr(), size) };
+            assert!(bytes.iter().all(|&b| b == i as u8), "objects overlap");
+        }
+        for &object in &taken {
+            // SAFETY: given back once.
+            unsafe { pool.give(object) };
+        }
+        for &object in taken.iter().rev() {
+            assert_eq!(pool.take(&source), Some(object));
+        }
+        assert_eq!(pool.live(), 300);
+        // SAFETY: the objects are not used any more.
+        unsafe { pool.release(&source) };
+        assert_eq!((source.out.load(Ordering::Relaxed), pool.live()), (0, 0));
+    }
+}
+
+#[test]
+fn a_source_that_refuses_costs_nothing_but_the_answer() {
+    let source = Counting::with(0);
+    let pool: Pool<[u64; 100], _> = Pool::with_chunk_bytes(&source, 2000);
+    assert_eq!(pool.insert([7; 100]).unwrap_err(), [7; 100]);
+    source.left.store(2, Ordering::Relaxed);
+    let mut kept = Vec::new();
+    while let Ok(value) = pool.insert([kept.len() as u64; 100]) {
+        kept.push(value);
+    }
+    assert_eq!(pool.live(), kept.len());
+    assert!(kept.iter().enumerate().all(|(i, v)| v[99] == i as u64));
+    kept.pop();
+    assert!(pool.insert([1; 100]).is_ok(), "a returned object serves the next one");
+    drop(kept);
+    drop(pool);
+    assert_eq!(source.out.load(Ordering::Relaxed), 0, "chunks go back with the pool");
+}
+
+#[test]
+fn values_are_dropped_once() {
+    struct Counted<'a>(&'a AtomicUsize);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let drops = AtomicUsize::new(0);
+    let pool: Pool<Counted<'_>, _> = Pool::new(OsChunks);
+    let values: Vec<_> = (0..100).filter_map(|_| pool.insert(Counted(&drops)).ok()).collect();
+    assert_eq!(drops.load(Ordering::Relaxed), 0);
+    drop(values);
+    assert_eq!((drops.load(Ordering::Relaxed), pool.live()), (100, 0));
+}
+
+#[test]
+fn threads_share_a_pool_and_give_back_each_others_values() {
+    let pool: Pool<u64, _> = Pool::new(OsChunks);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for t in 0..4u64 {
+            let (sender, pool) = (sender.clone(), &pool);
+            scope.spawn(move || {
+                for i in 0..5_000 {
+                    sender.send((t * 10_000 + i, pool.insert(t * 10_000 + i).unwrap())).unwrap();
+                }
+            });
+        }
+        drop(sender);
+        for (expected, value) in receiver {
+            assert_eq!(*value, expected);
+        }
+    });
+    assert_eq!(pool.live(), 0);
+}
+
+#[cfg(feature = "memmap2")]
+#[test]
+fn memmap2_chunks_serve_and_go_back() {
+    let pool: Pool<[u8; 1000], _> = Pool::new(tiermalloc_object_pool::MemmapChunks);
+    let values: Vec<_> = (0..1000u32).filter_map(|i| pool.insert([i as u8; 1000]).ok()).collect();
+    assert!(values.iter().enumerate().all(|(i, v)| v[999] == i as u8));
+}

@@ -1,0 +1,420 @@
+//! The heap itself: allocation by splitting, freeing by coalescing.
+
+use core::ptr::NonNull;
+
+use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
+use tiermalloc_size_class::{Class, PAGE_SHIFT};
+use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
+
+use crate::free_set::FreeSet;
+use crate::lock::RawLock;
+use crate::meta::Records;
+use crate::objects::words_for;
+use crate::source::PageSource;
+use crate::span::{INLINE_WORDS, Span, State};
+use crate::stats::HeapStats;
+
+/// Why a span could not be freed: the caller's program is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeError {
+    /// No allocation of its own starts at this address.
+    NotAnAllocation,
+}
+
+/// The page heap; see the crate's documentation.
+///
+/// `R` is the lock, `S` the source of pages. The map is shared with whoever has to find spans.
+pub struct PageHeap<
+    'm,
+    R: RawLock,
+    S,
+    const ROOT: usize = ROOT_ENTRIES,
+    const LEAF: usize = LEAF_ENTRIES,
+> {
+    pub(crate) map: &'m PageMap<Span, ROOT, LEAF>,
+    pub(crate) source: S,
+    pub(crate) inner: Mutex<R, Inner>,
+}
+
+/// What the heap's lock protects.
+pub(crate) struct Inner {
+    pub(crate) records: Records,
+    /// Free spans with pages that may be resident.
+    pub(crate) dirty: FreeSet,
+    /// Free spans that are all zero and cost nothing.
+    pub(crate) clean: FreeSet,
+    pub(crate) stats: HeapStats,
+    /// Least number of free dirty pages since the last look, and when that was.
+    pub(crate) low_water: usize,
+    pub(crate) looked_ms: u64,
+    /// Frees until the next look at the clock.
+    pub(crate) until_look: u32,
+}
+
+impl Inner {
+    const fn new() -> Self {
+        Self {
+            records: Records::new(),
+            dirty: FreeSet::new(),
+            clean: FreeSet::new(),
+            stats: HeapStats::new(),
+            low_water: 0,
+            looked_ms: 0,
+            until_look: 0,
+        }
+    }
+
+    /// Puts a free span into the set that fits it.
+    ///
+    /// # Safety
+    /// `span` is on no set, and its record is complete.
+    pub(crate) unsafe fn insert(&mut self, span: &Span) {
+        span.set_state(State::Free);
+        self.stats.free_pages += span.pages();
+        self.stats.dirty_pages += span.dirty_pages();
+        let set = if span.dirty_pages() > 0 { &mut self.dirty } else { &mut self.clean };
+        // SAFETY: passed on to the caller.
+        unsafe { set.insert(span) };
+    }
+
+    /// Takes a free span out of its set; it is `Moving` then.
+    ///
+    /// # Safety
+    /// `span` is free and on its set.
+    pub(crate) unsafe fn remove(&mut self, span: &Span) {
+        self.stats.free_pages -= span.pages();
+        self.stats.dirty_pages -= span.dirty_pages();
+        let set = if span.dirty_pages() > 0 { &mut self.dirty } else { &mut self.clean };
+        // SAFETY: passed on to the caller.
+        unsafe { set.remove(span) };
+        span.set_state(State::Moving);
+    }
+
+    /// The free span to cut `pages` pages from: a dirty one if there is any, else a clean one.
+    fn find(&self, pages: usize) -> Option<NonNull<Span>> {
+        self.dirty.find(pages).or_else(|| self.clean.find(pages)).map(NonNull::from)
+    }
+}
+
+impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'m, R, S, ROOT, LEAF>
+{
+    /// A heap without pages over `source` that registers its spans in `map`.
+    #[cfg(not(tiermalloc_loom))]
+    pub const fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
+        Self { map, source, inner: Mutex::new(Inner::new()) }
+    }
+
+    /// A heap without pages over `source` that registers its spans in `map`.
+    #[cfg(tiermalloc_loom)]
+    pub fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
+        Self { map, source, inner: Mutex::new(Inner::new()) }
+    }
+
+    /// The map in which the heap's spans are registered.
+    #[inline]
+    pub fn map(&self) -> &'m PageMap<Span, ROOT, LEAF> {
+        self.map
+    }
+
+    /// The source of pages.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// A span for objects of `class`, with every page registered and all its objects free; or
+    /// `None` when there is no memory.
+    ///
+    /// Cost: O(1) under the lock while a span of the wanted length or up to 1 MiB is free,
+    /// O(log spans) beyond, a system call when the heap has to grow.
+    pub fn alloc_objects(&self, class: Class) -> Option<NonNull<Span>> {
+        let pages = class.pages();
+        let words = words_for(class);
+        loop {
+            let mut inner = self.inner.lock();
+            let bits = if words > INLINE_WORDS {
+                Some(inner.records.bits(&self.source, words)?)
+            } else {
+                None
+            };
+            let found = self.cut(&mut inner, pages, 1, State::Objects);
+            if let (None, Some(bits)) = (found, bits) {
+                // SAFETY: taken above and not used.
+                unsafe { inner.records.give_bits(bits, words) };
+            }
+            drop(inner);
+            if let Some(span) = found {
+                // SAFETY: the span is ours until it is handed out. H3: every page is registered
+                // before any object of it can be freed.
+                unsafe {
+                    span.as_ref().carve(class, bits);
+                    self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
+                }
+                return Some(span);
+            }
+            if !self.grow(pages) {
+                return None;
+            }
+        }
+    }
+
+    /// A span of `pages` pages for one allocation, starting at a multiple of `align_pages` (a power
+    /// of two) pages; or `None` when there is no memory. [`Span::was_zeroed`] tells whether it is
+    /// all zero.
+    ///
+    /// Cost: as for [`alloc_objects`](Self::alloc_objects).
+    pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
+        loop {
+            if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
+                return Some(span);
+            }
+            if !self.grow(pages.checked_add(align_pages - 1)?) {
+                return None;
+            }
+        }
+    }
+
+    /// [`alloc_large`](Self::alloc_large) out of free spans only.
+    pub(crate) fn alloc_large_from_free(
+        &self,
+        pages: usize,
+        align_pages: usize,
+    ) -> Option<NonNull<Span>> {
+        let span = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
+        // SAFETY: the span is ours until it is handed out (H3).
+        unsafe {
+            let (start, end) = (span.as_ref().start(), span.as_ref().end());
+            self.map.set(start, 1, span, 0);
+            self.map.set(end - 1, 1, span, 0);
+        }
+        Some(span)
+    }
+
+    /// Frees an object span. All its objects have come back.
+    ///
+    /// # Safety
+    /// `span` is an object span of this heap with no object handed out, on no list, and the caller's
+    /// alone.
+    pub unsafe fn free_objects(&self, span: NonNull<Span>) {
+        // SAFETY: the caller's alone.
+        let record = unsafe { span.as_ref() };
+        debug_assert_eq!((record.state(), record.live()), (State::Objects, 0));
+        let (start, pages) = (record.start(), record.pages());
+        // SAFETY: the pages are the caller's; nobody holds an object of them.
+        unsafe { self.map.clear(start, pages) };
+        let touched = record.touched_pages();
+        let bits = record.external_bits();
+        let words = record.class().map_or(0, words_for);
+        let mut inner = self.inner.lock();
+        inner.stats.object_pages -= pages;
+        if let Some(bits) = bits {
+            // SAFETY: the span's own, and not used any more.
+            unsafe { inner.records.give_bits(bits, words) };
+        }
+        record.set_class(None);
+        record.set_dirty(0, touched);
+        // SAFETY: the span is on no set.
+        unsafe { self.put_back(&mut inner, span) };
+        self.after_free(inner);
+    }
+
+    /// Frees the large or huge allocation that starts at `address`.
+    ///
+    /// # Safety
+    /// If an allocation starts there, it is not used any more.
+    pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
+        let mut inner = self.inner.lock();
+        // Looked up under the lock: of two threads that free the same address, one finds nothing.
+        let span = self.map.span(address).ok_or(FreeError::NotAnAllocation)?;
+        // SAFETY: records of registered spans are valid while the lock is held.
+        let record = unsafe { span.as_ref() };
+        let state = record.state();
+        if !matches!(state, State::Large | State::Huge) || record.address() != address {
+            return Err(FreeError::NotAnAllocation);
+        }
+        record.set_state(State::Moving);
+        // SAFETY: the span is ours now (H1), and on no set.
+        unsafe {
+            self.map.clear(record.start(), 1);
+            if state == State::Huge {
+                self.free_huge(inner, span);
+                return Ok(());
+            }
+            self.map.clear(record.end() - 1, 1);
+            inner.stats.large_pages -= record.pages();
+            inner.stats.large_spans -= 1;
+            record.set_dirty(0, record.pages());
+            self.put_back(&mut inner, span);
+        }
+        self.after_free(inner);
+        Ok(())
+    }
+
+    /// Cuts `pages` pages, aligned, out of a free span and gives them a state.
+    fn cut(
+        &self,
+        inner: &mut Inner,
+        pages: usize,
+        align_pages: usize,
+        state: State,
+    ) -> Option<NonNull<Span>> {
+        // A span of the wanted length may lie well by chance; one that is longer always contains an
+        // aligned run.
+        let mut found = inner.find(pages)?;
+        // SAFETY: spans on the sets are valid under the lock.
+        let skip = |span: NonNull<Span>| unsafe {
+            let start = span.as_ref().start();
+            start.next_multiple_of(align_pages) - start
+        };
+        // SAFETY: as above.
+        if unsafe { found.as_ref().pages() } < pages + skip(found) {
+            found = inner.find(pages.checked_add(align_pages - 1)?)?;
+        }
+        let head = skip(found);
+        // SAFETY: as above.
+        let span = unsafe { found.as_ref() };
+        let (start, length) = (span.start(), span.pages());
+        let tail = length - head - pages;
+        // Records for the parts first: without them nothing has changed yet.
+        let head_span = match head {
+            0 => None,
+            _ => Some(inner.records.span(&self.source, start, head)?),
+        };
+        let tail_span = match tail {
+            0 => None,
+            _ => match inner.records.span(&self.source, start + head + pages, tail) {
+                Some(record) => Some(record),
+                None => {
+                    if let Some(record) = head_span {
+                        // SAFETY: taken above and not used.
+                        unsafe { inner.records.give_span(record) };
+                    }
+                    return None;
+                }
+            },
+        };
+        let (lo, hi) = span.dirty();
+        // SAFETY: the span is on its set; the parts are on none. H3: the old ends of the free span
+        // are overwritten by those of its parts or by the new owner's.
+        unsafe {
+            inner.remove(span);
+            self.map.clear(start, 1);
+            self.map.clear(start + length - 1, 1);
+            span.set_extent(start + head, pages);
+            if let Some(part) = head_span {
+                part.as_ref().set_dirty(lo.min(head), hi.min(head));
+                self.register_free(part);
+                inner.insert(part.as_ref());
+            }
+            if let Some(part) = tail_span {
+                let cut = head + pages;
+                part.as_ref().set_dirty(lo.max(cut) - cut, hi.max(cut) - cut);
+                self.register_free(part);
+                inner.insert(part.as_ref());
+            }
+        }
+        span.set_zeroed(hi <= head || lo >= head + pages);
+        span.set_state(state);
+        inner.low_water = inner.low_water.min(inner.stats.dirty_pages);
+        match state {
+            State::Objects => inner.stats.object_pages += pages,
+            _ => {
+                inner.stats.large_pages += pages;
+                inner.stats.large_spans += 1;
+            }
+        }
+        Some(found)
+    }
+
+    /// Coalesces a span with its free neighbours (by their state, H1) and puts it into its set.
+    ///
+    /// # Safety
+    /// `span` is the caller's, `Moving`, on no set and in the map with no page; its dirty interval
+    /// is set.
+    pub(crate) unsafe fn put_back(&self, inner: &mut Inner, span: NonNull<Span>) {
+        // SAFETY: the caller's alone; neighbours that are `Free` belong to the heap, whose lock is
+        // held.
+        unsafe {
+            let record = span.as_ref();
+            if let Some(left) = self.free_neighbour(record.start().wrapping_sub(1)) {
+                self.absorb(inner, record, left);
+            }
+            if let Some(right) = self.free_neighbour(record.end()) {
+                self.absorb(inner, record, right);
+            }
+            self.register_free(span);
+            inner.insert(record);
+        }
+    }
+
+    /// The free span that begins or ends with `page`.
+    fn free_neighbour(&self, page: usize) -> Option<NonNull<Span>> {
+        let span = self.map.span(page << PAGE_SHIFT)?;
+        // SAFETY: records of registered spans are valid while the heap's lock is held.
+        (unsafe { span.as_ref() }.state() == State::Free).then_some(span)
+    }
+
+    /// Joins the free neighbour `other` to `span`.
+    ///
+    /// # Safety
+    /// Under the lock: `span` is the caller's, `other` is free, and one ends where the other starts.
+    unsafe fn absorb(&self, inner: &mut Inner, span: &Span, other: NonNull<Span>) {
+        // SAFETY: passed on to the caller; the record goes back only when nothing refers to it.
+        unsafe {
+            let right = other.as_ref();
+            inner.remove(right);
+            self.map.clear(right.start(), 1);
+            self.map.clear(right.end() - 1, 1);
+            let start = span.start().min(right.start());
+            let shift = |s: &Span| {
+                let (lo, hi) = s.dirty();
+                let by = s.start() - start;
+                (hi > lo).then_some((lo + by, hi + by))
+            };
+            let (lo, hi) = match (shift(span), shift(right)) {
+                (Some(a), Some(b)) => (a.0.min(b.0), a.1.max(b.1)),
+                (Some(a), None) | (None, Some(a)) => a,
+                (None, None) => (0, 0),
+            };
+            span.set_extent(start, span.pages() + right.pages());
+            span.set_dirty(lo, hi);
+            inner.records.give_span(other);
+        }
+    }
+
+    /// H3: a free span is registered with its first and last page.
+    ///
+    /// # Safety
+    /// Under the lock: the pages are the span's.
+    pub(crate) unsafe fn register_free(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            self.map.set(span.as_ref().start(), 1, span, 0);
+            self.map.set(span.as_ref().end() - 1, 1, span, 0);
+        }
+    }
+
+    /// The large or huge allocation that starts at `address`.
+    #[inline]
+    pub fn large_at(&self, address: usize) -> Option<&Span> {
+        // SAFETY: for an address that is a live allocation the record is valid while it lives.
+        let span = unsafe { self.map.span(address)?.as_ref() };
+        (matches!(span.state(), State::Large | State::Huge) && span.address() == address)
+            .then_some(span)
+    }
+
+    /// Takes the heap's lock and keeps it, before a fork.
+    pub fn lock_for_fork(&self) {
+        leak_locked(&self.inner);
+    }
+
+    /// Gives the lock up after a fork, in parent and child.
+    ///
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) was called by the thread that forked.
+    pub unsafe fn unlock_after_fork(&self) {
+        // SAFETY: passed on to the caller.
+        unsafe { force_unlock(&self.inner) };
+    }
+}

@@ -1,0 +1,210 @@
+//! The largest allocations: a mapping each, straight from the source and back to it.
+
+use core::ptr::NonNull;
+
+use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE, round_up};
+use tiermalloc_sync::MutexGuard;
+
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::meta::Meta;
+use crate::source::PageSource;
+use crate::span::{Span, State};
+
+/// Shortest free span that is unmapped when addresses run out (pages; 256 KiB).
+const WORTH_UNMAPPING: usize = 32;
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// A mapping of its own for `bytes` bytes at alignment `align` (a power of two), all zero. When
+    /// the source has none, a free span of the heap will do; when addresses are short, what the heap
+    /// has free is unmapped first. `None` when all that has not helped.
+    pub fn alloc_huge(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
+        let unit = PAGE_SIZE.max(self.source.os_page_size());
+        let bytes = round_up(bytes, unit);
+        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > u32::MAX as usize {
+            return None;
+        }
+        if let Some(span) = self.map_huge(bytes, align.max(unit), unit) {
+            return Some(span);
+        }
+        let pages = bytes >> PAGE_SHIFT;
+        let align_pages = (align >> PAGE_SHIFT).max(1);
+        if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
+            return Some(span);
+        }
+        if self.unmap_free() == 0 {
+            return None;
+        }
+        self.map_huge(bytes, align.max(unit), unit)
+    }
+
+    fn map_huge(&self, bytes: usize, align: usize, unit: usize) -> Option<NonNull<Span>> {
+        let slack = if align > PAGE_SIZE { align - unit.min(align) } else { 0 };
+        let mapped = bytes.checked_add(slack)?;
+        let region = self.source.reserve(mapped)?;
+        let start = region.as_ptr() as usize;
+        let address = round_up(start, align);
+        let (head, tail) = (address - start, start + mapped - (address + bytes));
+        // SAFETY: both ends are ours and nobody has seen them. Where the source keeps them, they
+        // cost addresses only.
+        unsafe {
+            if head > 0 {
+                self.source.release(region, head);
+            }
+            if tail > 0 {
+                self.source.release(NonNull::new((address + bytes) as *mut u8)?, tail);
+            }
+        }
+        let place = NonNull::new(address as *mut u8)?;
+        if self.map.ensure(address, 1, &Meta(&self.source)).is_ok() {
+            let mut inner = self.inner.lock();
+            let record = inner.records.span(&self.source, address >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+            if let Some(span) = record {
+                inner.stats.huge_pages += bytes >> PAGE_SHIFT;
+                inner.stats.huge_spans += 1;
+                // SAFETY: ours until handed out (H3).
+                unsafe {
+                    span.as_ref().set_zeroed(true);
+                    span.as_ref().set_state(State::Huge);
+                    self.map.set(address >> PAGE_SHIFT, 1, span, 0);
+                }
+                return Some(span);
+            }
+        }
+        // SAFETY: nobody has seen the mapping.
+        unsafe { self.source.release(place, bytes) };
+        None
+    }
+
+    /// The second half of freeing a huge span; gives the lock up.
+    ///
+    /// # Safety
+    /// The span is the caller's, `Moving`, and in the map with no page.
+    pub(crate) unsafe fn free_huge(&self, mut inner: MutexGuard<'_, R, Inner>, span: NonNull<Span>) {
+        // SAFETY: the caller's.
+        let record = unsafe { span.as_ref() };
+        let (address, bytes) = (record.address(), record.bytes());
+        inner.stats.huge_pages -= record.pages();
+        inner.stats.huge_spans -= 1;
+        drop(inner);
+        let Some(place) = NonNull::new(address as *mut u8) else { return };
+        // SAFETY: the mapping is not used any more.
+        if unsafe { self.source.release(place, bytes) } {
+            // SAFETY: nothing refers to the record any more.
+            unsafe { self.inner.lock().records.give_span(span) };
+            return;
+        }
+        // The source keeps it (a kernel out of mappings, say): it becomes part of the heap.
+        if self.map.ensure(address, bytes, &Meta(&self.source)).is_ok() {
+            let mut inner = self.inner.lock();
+            inner.stats.reserved_pages += record.pages();
+            record.set_dirty(0, record.pages());
+            // SAFETY: ours, on no set, in the map with no page.
+            unsafe { self.put_back(&mut inner, span) };
+        }
+    }
+
+    /// Resizes the huge allocation at `address` to `bytes` bytes, moved by the source if it has to
+    /// be. `None`: it could not, and nothing has changed.
+    ///
+    /// # Safety
+    /// `address` is a live huge allocation of the caller's; when the answer differs from it, the old
+    /// address is not used again.
+    pub unsafe fn resize_huge(&self, address: usize, bytes: usize) -> Option<usize> {
+        let unit = PAGE_SIZE.max(self.source.os_page_size());
+        let bytes = round_up(bytes, unit);
+        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > u32::MAX as usize {
+            return None;
+        }
+        let span = self.map.span(address)?;
+        // SAFETY: a live allocation's record is valid, and it is the caller's.
+        let record = unsafe { span.as_ref() };
+        let old = record.bytes();
+        if old == bytes {
+            return Some(address);
+        }
+        let place = NonNull::new(address as *mut u8)?;
+        if bytes < old {
+            let end = NonNull::new((address + bytes) as *mut u8)?;
+            // SAFETY: the caller gives up the end.
+            if !unsafe { self.source.release(end, old - bytes) } {
+                return None;
+            }
+            let mut inner = self.inner.lock();
+            record.set_extent(record.start(), bytes >> PAGE_SHIFT);
+            inner.stats.huge_pages -= (old - bytes) >> PAGE_SHIFT;
+            return Some(address);
+        }
+        // SAFETY: a whole mapping, which is the caller's.
+        if unsafe { self.source.resize_in_place(place, old, bytes) } {
+            let mut inner = self.inner.lock();
+            record.set_extent(record.start(), bytes >> PAGE_SHIFT);
+            inner.stats.huge_pages += (bytes - old) >> PAGE_SHIFT;
+            return Some(address);
+        }
+        // A new place, known to the map before anything moves.
+        let target = self.source.reserve(bytes)?;
+        let now = target.as_ptr() as usize;
+        // The old place leaves the map before somebody else can be given it.
+        // SAFETY: the page is the caller's.
+        unsafe { self.map.clear(record.start(), 1) };
+        let moved = self.map.ensure(now, 1, &Meta(&self.source)).is_ok()
+            // SAFETY: two whole mappings, the target unused; the caller gives up the old one.
+            && unsafe { self.source.move_onto(place, old, target, bytes) };
+        if !moved {
+            // SAFETY: the target is unused, the old place still the caller's.
+            unsafe {
+                self.source.release(target, bytes);
+                self.map.set(record.start(), 1, span, 0);
+            }
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        record.set_extent(now >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+        inner.stats.huge_pages += (bytes - old) >> PAGE_SHIFT;
+        // SAFETY: the page is the caller's.
+        unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
+        Some(now)
+    }
+
+    /// Unmaps the heap's longer free spans, addresses and all: for when addresses run out. Returns
+    /// the number of pages.
+    #[cold]
+    pub fn unmap_free(&self) -> usize {
+        let mut unmapped = 0;
+        loop {
+            let mut inner = self.inner.lock();
+            let longest = [inner.clean.longest(), inner.dirty.longest()]
+                .into_iter()
+                .flatten()
+                .max_by_key(|span| span.pages())
+                .filter(|span| span.pages() >= WORTH_UNMAPPING)
+                .map(NonNull::from);
+            let Some(span) = longest else { return unmapped };
+            // SAFETY: the span is free; taking it out under the lock makes it ours (H1).
+            let record = unsafe {
+                inner.remove(span.as_ref());
+                self.map.clear(span.as_ref().start(), 1);
+                self.map.clear(span.as_ref().end() - 1, 1);
+                span.as_ref()
+            };
+            drop(inner);
+            let place = NonNull::new(record.address() as *mut u8);
+            // SAFETY: the pages are free and ours.
+            let gone = place.is_some_and(|p| unsafe { self.source.release(p, record.bytes()) });
+            let mut inner = self.inner.lock();
+            // SAFETY: ours, on no set, in the map with no page.
+            unsafe {
+                if !gone {
+                    self.put_back(&mut inner, span);
+                    return unmapped;
+                }
+                inner.stats.reserved_pages -= record.pages();
+                unmapped += record.pages();
+                inner.records.give_span(span);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The objects of a span: which are free, which were never touched.
+//!
+//! A bit per object, set while the object is free: exact, so that an object that comes back twice
+//! is seen at no extra cost, and dense, so that objects leave in order of address and a fresh span
+//! is never walked through (it is carved as its lowest free bits are taken).
+//!
+//! Invariants, all under the lock of the class:
+//! - O1: `live` is the number of clear bits among the first `objects` ones.
+//! - O2: no word below `hint` has a set bit.
+//! - O3: objects from `fresh` on were never handed out; in a zeroed span they are all zero.
+
+use core::ptr::NonNull;
+
+use tiermalloc_size_class::{Class, PAGE_SIZE, index_in_span};
+
+use crate::span::{INLINE_WORDS, Span};
+
+/// What [`Span::put_object`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is back.
+    Done,
+    /// The address is not the start of an object of this span.
+    Misplaced,
+    /// The object was free already.
+    Twice,
+}
+
+/// Words of bits for a span of `class`.
+pub(crate) fn words_for(class: Class) -> usize {
+    class.objects().div_ceil(64)
+}
+
+impl Span {
+    /// Marks every object free and fresh.
+    ///
+    /// # Safety
+    /// The caller owns the span. `external` is memory for [`words_for`] words, needed when they do
+    /// not fit into the record.
+    pub(crate) unsafe fn carve(&self, class: Class, external: Option<NonNull<u64>>) {
+        let objects = class.objects();
+        let words = words_for(class);
+        debug_assert!(external.is_some() || words <= INLINE_WORDS);
+        self.bits.set(match external {
+            Some(memory) => memory.as_ptr(),
+            None => self.inline[0].as_ptr(),
+        });
+        self.set_class(Some(class));
+        self.words.set(words as u16);
+        self.live.set(0);
+        self.fresh.set(0);
+        self.hint.set(0);
+        for word in 0..words {
+            let left = objects - word * 64;
+            let bits = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+            // SAFETY: `bits` has room for `words` words.
+            unsafe { self.bits.get().add(word).write(bits) };
+        }
+    }
+
+    /// Objects handed out.
+    #[inline]
+    pub fn live(&self) -> usize {
+        self.live.get() as usize
+    }
+
+    /// The bits when they lie outside the record.
+    pub(crate) fn external_bits(&self) -> Option<NonNull<u64>> {
+        (self.words.get() as usize > INLINE_WORDS).then(|| NonNull::new(self.bits.get()))?
+    }
+
+    /// Pages that have been written to, given what the span was when it was allocated.
+    pub(crate) fn touched_pages(&self) -> usize {
+        match self.class() {
+            Some(class) if self.was_zeroed() => {
+                (self.fresh.get() as usize * class.size()).div_ceil(PAGE_SIZE).min(self.pages())
+            }
+            _ => self.pages(),
+        }
+    }
+
+    /// Takes up to `wanted` free objects, lowest addresses first, and passes the address of each to
+    /// `each`, with whether it was never handed out before and is all zero. Returns their number.
+    ///
+    /// # Safety
+    /// The span is in state `Objects` and the lock of its class is held.
+    #[inline]
+    pub unsafe fn take_objects(&self, wanted: usize, mut each: impl FnMut(usize, bool)) -> usize {
+        let Some(class) = self.class() else { return 0 };
+        let (size, base) = (class.size(), self.address());
+        let words = self.words.get() as usize;
+        let zeroed = self.was_zeroed();
+        let mut fresh = self.fresh.get() as usize;
+        let mut word = self.hint.get() as usize;
+        let mut taken = 0;
+        while word < words && taken < wanted {
+            // SAFETY: `word < words`.
+            let slot = unsafe { self.bits.get().add(word) };
+            // SAFETY: as above; the lock makes the access ours alone.
+            let mut bits = unsafe { slot.read() };
+            while bits != 0 && taken < wanted {
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                taken += 1;
+                each(base + index * size, zeroed && index >= fresh);
+                fresh = fresh.max(index + 1);
+            }
+            // SAFETY: as above.
+            unsafe { slot.write(bits) };
+            if bits == 0 {
+                word += 1;
+            }
+        }
+        self.hint.set(word as u16);
+        self.fresh.set(fresh as u16);
+        self.live.set((self.live() + taken) as u16);
+        taken
+    }
+
+    /// Takes an object back. What is misplaced or free already is left as it is.
+    ///
+    /// # Safety
+    /// The span is in state `Objects` and the lock of its class is held.
+    #[inline]
+    pub unsafe fn put_object(&self, address: usize) -> Put {
+        let Some(class) = self.class() else { return Put::Misplaced };
+        let offset = address.wrapping_sub(self.address());
+        if offset >= self.bytes() {
+            return Put::Misplaced;
+        }
+        let index = index_in_span(class, offset);
+        if index * class.size() != offset || index >= class.objects() {
+            return Put::Misplaced;
+        }
+        let word = index / 64;
+        let bit = 1u64 << (index % 64);
+        // SAFETY: index < objects, so word < words; the lock makes the access ours alone.
+        unsafe {
+            let slot = self.bits.get().add(word);
+            let bits = slot.read();
+            if bits & bit != 0 {
+                return Put::Twice;
+            }
+            slot.write(bits | bit);
+        }
+        if word < self.hint.get() as usize {
+            self.hint.set(word as u16);
+        }
+        self.live.set((self.live() - 1) as u16);
+        Put::Done
+    }
+}

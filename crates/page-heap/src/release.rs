@@ -1,0 +1,128 @@
+//! Giving memory back.
+//!
+//! Free dirty pages are kept as long as they were needed lately: the least number of them since the
+//! last look is what nobody wanted in all that time, and half of it goes back at each look. Looks
+//! are taken when spans are freed, at most every [`PERIOD_MS`].
+
+use core::ptr::NonNull;
+
+use tiermalloc_size_class::PAGE_SIZE;
+use tiermalloc_sync::MutexGuard;
+
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::source::PageSource;
+use crate::span::{Span, State};
+
+/// Least time between two looks.
+const PERIOD_MS: u64 = 100;
+/// Frees between two readings of the clock.
+const FREES_PER_READING: u32 = 16;
+/// Free dirty pages that are never worth a system call (512 KiB).
+const KEEP: usize = 64;
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// Called with the lock after every free; gives it up.
+    pub(crate) fn after_free(&self, mut inner: MutexGuard<'_, R, Inner>) {
+        if inner.stats.dirty_pages <= KEEP {
+            return;
+        }
+        if inner.until_look > 0 {
+            inner.until_look -= 1;
+            return;
+        }
+        inner.until_look = FREES_PER_READING;
+        let now = self.source.now_ms();
+        if now.saturating_sub(inner.looked_ms) < PERIOD_MS {
+            return;
+        }
+        // After a long silence the mark is of little worth: begin anew.
+        let fresh = inner.looked_ms == 0;
+        inner.looked_ms = now;
+        let idle = inner.low_water;
+        inner.low_water = inner.stats.dirty_pages;
+        drop(inner);
+        if !fresh && idle > KEEP {
+            self.release_pages(idle / 2);
+        }
+    }
+
+    /// Gives free dirty pages back until at most `keep` are left. Returns the number of pages that
+    /// went back.
+    pub fn release_down_to(&self, keep: usize) -> usize {
+        let dirty = self.inner.lock().stats.dirty_pages;
+        if dirty > keep { self.release_pages(dirty - keep) } else { 0 }
+    }
+
+    /// Gives at least `wanted` free dirty pages back, longest spans first, as far as there are any.
+    /// Returns the number of pages that went back. The system calls are made outside the lock.
+    pub fn release_pages(&self, wanted: usize) -> usize {
+        let mut released = 0;
+        while released < wanted {
+            match self.release_one() {
+                0 => break,
+                pages => released += pages,
+            }
+        }
+        released
+    }
+
+    fn release_one(&self) -> usize {
+        let mut inner = self.inner.lock();
+        let Some(span) = inner.dirty.longest().map(NonNull::from) else { return 0 };
+        // SAFETY: the span is on the dirty set; taking it out under the lock makes it ours (H1).
+        let record = unsafe {
+            inner.remove(span.as_ref());
+            self.map.clear(span.as_ref().start(), 1);
+            self.map.clear(span.as_ref().end() - 1, 1);
+            span.as_ref()
+        };
+        debug_assert_eq!(record.state(), State::Moving);
+        drop(inner);
+        let pages = record.dirty_pages();
+        self.decommit(record);
+        let mut inner = self.inner.lock();
+        inner.stats.decommitted_pages += pages - record.dirty_pages().min(pages);
+        let released = pages - record.dirty_pages().min(pages);
+        // SAFETY: ours, on no set, in the map with no page.
+        unsafe { self.put_back(&mut inner, span) };
+        released
+    }
+
+    /// Gives the dirty interval of a span back, in whole OS pages; what is left over at its ends
+    /// stays dirty.
+    fn decommit(&self, span: &Span) {
+        let os = self.source.os_page_size();
+        let (lo, hi) = span.dirty();
+        let (from, to) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
+        // Outwards as far as the span goes: what is clean already may be given back again.
+        let from = if from & !(os - 1) >= span.address() {
+            from & !(os - 1)
+        } else {
+            from.next_multiple_of(os)
+        };
+        let to = if to.next_multiple_of(os) <= span.address() + span.bytes() {
+            to.next_multiple_of(os)
+        } else {
+            to & !(os - 1)
+        };
+        if from >= to {
+            return;
+        }
+        let Some(start) = NonNull::new(from as *mut u8) else { return };
+        // SAFETY: the pages are the span's, and it is ours and free.
+        if unsafe { self.source.decommit(start, to - from) } {
+            let (lo_at, hi_at) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
+            let left_head = from.saturating_sub(lo_at) / PAGE_SIZE;
+            let left_tail = hi_at.saturating_sub(to) / PAGE_SIZE;
+            match (left_head, left_tail) {
+                (0, 0) => span.set_dirty(0, 0),
+                (head, 0) => span.set_dirty(lo, lo + head),
+                (0, tail) => span.set_dirty(hi - tail, hi),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Large allocations that change their length where they are.
+
+use core::ptr::NonNull;
+
+use tiermalloc_size_class::PAGE_SHIFT;
+
+use crate::heap::PageHeap;
+use crate::lock::RawLock;
+use crate::source::PageSource;
+use crate::span::{Span, State};
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// Makes the large allocation at `address` `pages` pages long without moving it: by giving its
+    /// end back, or by taking the free pages behind it. `false`: nothing has changed.
+    ///
+    /// # Safety
+    /// `address` is a live large allocation of the caller's; when it shrinks, the end is not used
+    /// any more.
+    pub unsafe fn resize_large(&self, address: usize, pages: usize) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(span) = self.map.span(address) else { return false };
+        // SAFETY: a live allocation's record is valid, and it is the caller's.
+        let record = unsafe { span.as_ref() };
+        if record.state() != State::Large || pages == 0 {
+            return false;
+        }
+        let (start, old) = (record.start(), record.pages());
+        if pages <= old {
+            if pages == old {
+                return true;
+            }
+            let Some(rest) = inner.records.span(&self.source, start + pages, old - pages) else {
+                return false;
+            };
+            record.set_extent(start, pages);
+            inner.stats.large_pages -= old - pages;
+            // SAFETY: the end is ours now; the allocation's last page is another one (H3).
+            unsafe {
+                if old > 1 {
+                    self.map.clear(start + old - 1, 1);
+                }
+                self.map.set(start + pages - 1, 1, span, 0);
+                rest.as_ref().set_dirty(0, old - pages);
+                self.put_back(&mut inner, rest);
+            }
+            self.after_free(inner);
+            return true;
+        }
+        let more = pages - old;
+        let Some(next) = self.map.span(record.end() << PAGE_SHIFT) else { return false };
+        // SAFETY: records of registered spans are valid under the lock; H1 for the state.
+        let free: &Span = unsafe { next.as_ref() };
+        if free.state() != State::Free || free.start() != record.end() || free.pages() < more {
+            return false;
+        }
+        let (lo, hi) = free.dirty();
+        // SAFETY: the neighbour is free and on its set; its record serves the rest of it, or goes
+        // back. The allocation's last page moves (H3).
+        unsafe {
+            inner.remove(free);
+            self.map.clear(free.start(), 1);
+            self.map.clear(free.end() - 1, 1);
+            if old > 1 {
+                self.map.clear(start + old - 1, 1);
+            }
+            let left = free.pages() - more;
+            if left > 0 {
+                free.set_extent(free.start() + more, left);
+                free.set_dirty(lo.max(more) - more, hi.max(more) - more);
+                self.register_free(NonNull::from(free));
+                inner.insert(free);
+            } else {
+                inner.records.give_span(next);
+            }
+            record.set_extent(start, pages);
+            self.map.set(start + pages - 1, 1, span, 0);
+        }
+        inner.stats.large_pages += more;
+        inner.low_water = inner.low_water.min(inner.stats.dirty_pages);
+        true
+    }
+}

@@ -1,0 +1,188 @@
+//! The record of a span: 64 bytes, out of line, one cache line.
+//!
+//! ```text
+//!   0        8     12   13   14   15  16     24     32     40   42   44   46   48        64
+//!   | start  | pages |state|class|grp|zero| prev | next | bits |live|frsh|wrds|hint| inline  |
+//!                                            links          |      of object spans          |
+//! ```
+//!
+//! # Who may touch what, when
+//!
+//! | state | meaning | `start`, `pages`, links, `inline` | object fields |
+//! |---|---|---|---|
+//! | `Free` | in the page heap's sets | under the page heap's lock | nobody |
+//! | `Moving` | taken out of the sets by the page heap, for a system call or a resize | the thread that took it | nobody |
+//! | `Objects` | carved into objects of a class | `start`, `pages` read only; links: under the lock of the class | under the lock of the class |
+//! | `Large` | one large allocation | its owner, resized under the page heap's lock | nobody |
+//! | `Huge` | one mapping of its own | its owner | nobody |
+//!
+//! Invariant H1: `state` changes only under the page heap's lock. It, and nothing else, says whether
+//! a span may be merged: an `Objects` span whose `live` count is 0 is on its way to or from a
+//! thread that carves it at this very moment.
+
+use core::cell::Cell;
+use core::ptr;
+
+use tiermalloc_size_class::{Class, PAGE_SHIFT};
+use tiermalloc_sync::atomic::{AtomicU8, Ordering};
+
+/// What a span is being used for; see the module's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// In the page heap's sets.
+    Free = 0,
+    /// Between two states, in the hands of one thread.
+    Moving = 1,
+    /// Carved into objects of a class.
+    Objects = 2,
+    /// One large allocation from the page heap.
+    Large = 3,
+    /// One mapping of its own.
+    Huge = 4,
+}
+
+/// Words of free bits that the record itself holds: enough for 128 objects.
+pub(crate) const INLINE_WORDS: usize = 2;
+
+/// A run of pages; see the module's table for the rules of access.
+#[repr(C, align(64))]
+pub struct Span {
+    start: Cell<usize>,
+    pages: Cell<u32>,
+    state: AtomicU8,
+    class: Cell<u8>,
+    /// The central cache's: which of its lists the span is on.
+    pub group: Cell<u8>,
+    zeroed: Cell<bool>,
+    /// Link of whichever list the span is on; left child in a tree.
+    pub prev: Cell<*mut Span>,
+    /// Link of whichever list the span is on; right child in a tree.
+    pub next: Cell<*mut Span>,
+    pub(crate) bits: Cell<*mut u64>,
+    pub(crate) live: Cell<u16>,
+    pub(crate) fresh: Cell<u16>,
+    pub(crate) words: Cell<u16>,
+    pub(crate) hint: Cell<u16>,
+    /// Free bits of a small object span; of a free span, the dirty pages; of a huge one, its bytes.
+    pub(crate) inline: [Cell<u64>; INLINE_WORDS],
+}
+
+#[cfg(not(tiermalloc_loom))]
+const _: () = assert!(size_of::<Span>() == 64);
+
+// SAFETY: the module's table says which thread may touch which field in which state; `state` itself
+// is atomic.
+unsafe impl Sync for Span {}
+
+impl Span {
+    /// A record in state `Moving`.
+    pub(crate) fn new(start: usize, pages: usize) -> Self {
+        Self {
+            start: Cell::new(start),
+            pages: Cell::new(pages as u32),
+            state: AtomicU8::new(State::Moving as u8),
+            class: Cell::new(0),
+            group: Cell::new(0),
+            zeroed: Cell::new(false),
+            prev: Cell::new(ptr::null_mut()),
+            next: Cell::new(ptr::null_mut()),
+            bits: Cell::new(ptr::null_mut()),
+            live: Cell::new(0),
+            fresh: Cell::new(0),
+            words: Cell::new(0),
+            hint: Cell::new(0),
+            inline: [const { Cell::new(0) }; INLINE_WORDS],
+        }
+    }
+
+    /// First page (page number).
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.start.get()
+    }
+
+    /// Length in pages.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        self.pages.get() as usize
+    }
+
+    /// First byte.
+    #[inline]
+    pub fn address(&self) -> usize {
+        self.start.get() << PAGE_SHIFT
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.pages() << PAGE_SHIFT
+    }
+
+    /// First page behind the span (page number).
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.start() + self.pages()
+    }
+
+    pub(crate) fn set_extent(&self, start: usize, pages: usize) {
+        self.start.set(start);
+        self.pages.set(pages as u32);
+    }
+
+    /// The state at this moment. Relaxed: who relies on it holds the page heap's lock or owns the
+    /// span (H1); for anybody else it is a hint for a message.
+    #[inline]
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::Relaxed) {
+            0 => State::Free,
+            2 => State::Objects,
+            3 => State::Large,
+            4 => State::Huge,
+            _ => State::Moving,
+        }
+    }
+
+    /// H1: under the page heap's lock only.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The class of an object span.
+    #[inline]
+    pub fn class(&self) -> Option<Class> {
+        Class::from_id(self.class.get() as usize)
+    }
+
+    pub(crate) fn set_class(&self, class: Option<Class>) {
+        self.class.set(class.map_or(0, |c| c.id() as u8));
+    }
+
+    /// Whether all of the span was zero when it was allocated.
+    #[inline]
+    pub fn was_zeroed(&self) -> bool {
+        self.zeroed.get()
+    }
+
+    pub(crate) fn set_zeroed(&self, zeroed: bool) {
+        self.zeroed.set(zeroed);
+    }
+
+    /// The pages of a free span that may hold something: an interval of offsets, `lo..hi`. All
+    /// others are zero and cost no memory.
+    pub(crate) fn dirty(&self) -> (usize, usize) {
+        let word = self.inline[0].get();
+        ((word & 0xffff_ffff) as usize, (word >> 32) as usize)
+    }
+
+    pub(crate) fn set_dirty(&self, lo: usize, hi: usize) {
+        let (lo, hi) = if lo < hi { (lo, hi) } else { (0, 0) };
+        self.inline[0].set(lo as u64 | (hi as u64) << 32);
+    }
+
+    pub(crate) fn dirty_pages(&self) -> usize {
+        let (lo, hi) = self.dirty();
+        hi - lo
+    }
+}

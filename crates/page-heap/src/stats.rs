@@ -1,0 +1,68 @@
+//! What the heap holds, in pages.
+
+use crate::heap::PageHeap;
+use crate::lock::RawLock;
+use crate::source::PageSource;
+
+/// A snapshot of the heap, taken under its lock. Pages are of 8 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapStats {
+    /// Pages of all regions taken from the source and not given back.
+    pub reserved_pages: usize,
+    /// Pages of free spans.
+    pub free_pages: usize,
+    /// Pages of free spans that may be resident.
+    pub dirty_pages: usize,
+    /// Pages of object spans.
+    pub object_pages: usize,
+    /// Pages of large allocations.
+    pub large_pages: usize,
+    /// Number of large allocations.
+    pub large_spans: usize,
+    /// Pages of huge allocations, which are not among the reserved ones.
+    pub huge_pages: usize,
+    /// Number of huge allocations.
+    pub huge_spans: usize,
+    /// Bytes reserved for records.
+    pub record_bytes: usize,
+    /// Bytes of records in use.
+    pub record_live_bytes: usize,
+    /// Regions taken since the start.
+    pub grown: usize,
+    /// Pages given back to the operating system since the start, addresses kept.
+    pub decommitted_pages: usize,
+}
+
+impl HeapStats {
+    pub(crate) const fn new() -> Self {
+        Self {
+            reserved_pages: 0,
+            free_pages: 0,
+            dirty_pages: 0,
+            object_pages: 0,
+            large_pages: 0,
+            large_spans: 0,
+            huge_pages: 0,
+            huge_spans: 0,
+            record_bytes: 0,
+            record_live_bytes: 0,
+            grown: 0,
+            decommitted_pages: 0,
+        }
+    }
+}
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// What the heap holds at this moment.
+    pub fn stats(&self) -> HeapStats {
+        let inner = self.inner.lock();
+        HeapStats {
+            record_bytes: inner.records.reserved_bytes(),
+            record_live_bytes: inner.records.live_bytes(),
+            ..inner.stats
+        }
+    }
+}

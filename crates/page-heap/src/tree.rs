@@ -1,0 +1,143 @@
+//! Free spans of many lengths in order: smallest that fits, lowest address among equals.
+//!
+//! A treap (Seidel and Aragon, "Randomized search trees", 1996) threaded through the records
+//! themselves: `prev` is the left child, `next` the right one, the key is (pages, start), and the
+//! priority a hash of the start, so nothing else is stored. Expected cost of each operation:
+//! O(log n) records touched.
+//!
+//! All functions are for the page heap, under its lock: every node is a `Free` span that is on this
+//! tree and nowhere else.
+
+use core::cell::Cell;
+use core::ptr;
+
+use crate::span::Span;
+
+/// A tree of free spans.
+pub(crate) struct Tree {
+    root: Cell<*mut Span>,
+}
+
+type Link = *mut Span;
+
+fn key(span: &Span) -> (usize, usize) {
+    (span.pages(), span.start())
+}
+
+fn priority(span: &Span) -> usize {
+    span.start().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+}
+
+impl Tree {
+    pub(crate) const fn new() -> Self {
+        Self { root: Cell::new(ptr::null_mut()) }
+    }
+
+    /// # Safety
+    /// `span` is on no tree or list.
+    pub(crate) unsafe fn insert(&mut self, span: &Span) {
+        let mut link = &self.root;
+        // SAFETY: links of a tree are null or records on it.
+        while let Some(node) = unsafe { link.get().as_ref() } {
+            if priority(node) < priority(span) {
+                break;
+            }
+            link = if key(span) < key(node) { &node.prev } else { &node.next };
+        }
+        let below = link.get();
+        link.set(ptr::from_ref(span).cast_mut());
+        // SAFETY: `below` is a subtree; `span` becomes its root.
+        unsafe { split(below, key(span), &span.prev, &span.next) };
+    }
+
+    /// # Safety
+    /// `span` is on this tree.
+    pub(crate) unsafe fn remove(&mut self, span: &Span) {
+        let mut link = &self.root;
+        // SAFETY: links of a tree are null or records on it.
+        while let Some(node) = unsafe { link.get().as_ref() } {
+            if ptr::eq(node, span) {
+                // SAFETY: the children are subtrees, the left one all smaller.
+                unsafe { merge(link, node.prev.get(), node.next.get()) };
+                return;
+            }
+            link = if key(span) < key(node) { &node.prev } else { &node.next };
+        }
+        debug_assert!(false, "span not on the tree");
+    }
+
+    /// The smallest span of at least `pages` pages; among equals the one at the lowest address.
+    pub(crate) fn best_fit(&self, pages: usize) -> Option<&Span> {
+        let mut best = None;
+        let mut link = self.root.get();
+        // SAFETY: links of a tree are null or records on it.
+        while let Some(node) = unsafe { link.as_ref() } {
+            if node.pages() >= pages {
+                best = Some(node);
+                link = node.prev.get();
+            } else {
+                link = node.next.get();
+            }
+        }
+        best
+    }
+
+    /// The longest span.
+    pub(crate) fn longest(&self) -> Option<&Span> {
+        let mut last = None;
+        let mut link = self.root.get();
+        // SAFETY: links of a tree are null or records on it.
+        while let Some(node) = unsafe { link.as_ref() } {
+            last = Some(node);
+            link = node.next.get();
+        }
+        last
+    }
+}
+
+/// Splits `tree` at `at` into what is smaller and what is larger.
+///
+/// # Safety
+/// `tree` is null or the root of a tree whose links are valid.
+unsafe fn split(mut tree: Link, at: (usize, usize), smaller: &Cell<Link>, larger: &Cell<Link>) {
+    let (mut smaller, mut larger) = (smaller, larger);
+    // SAFETY: links of a tree are null or records on it.
+    while let Some(node) = unsafe { tree.as_ref() } {
+        if key(node) < at {
+            smaller.set(tree);
+            smaller = &node.next;
+            tree = node.next.get();
+        } else {
+            larger.set(tree);
+            larger = &node.prev;
+            tree = node.prev.get();
+        }
+    }
+    smaller.set(ptr::null_mut());
+    larger.set(ptr::null_mut());
+}
+
+/// Joins two trees, all of `left` smaller than all of `right`, and hangs the result on `link`.
+///
+/// # Safety
+/// Both are null or roots of trees whose links are valid.
+unsafe fn merge(link: &Cell<Link>, mut left: Link, mut right: Link) {
+    let mut link = link;
+    loop {
+        // SAFETY: links of a tree are null or records on it.
+        let (l, r) = match unsafe { (left.as_ref(), right.as_ref()) } {
+            (Some(l), Some(r)) => (l, r),
+            (None, _) => return link.set(right),
+            (_, None) => return link.set(left),
+        };
+        if priority(l) >= priority(r) {
+            link.set(left);
+            link = &l.next;
+            left = l.next.get();
+        } else {
+            link.set(right);
+            link = &r.prev;
+            right = r.prev.get();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the map promises to one thread: exactness, safety for any address, no memory until used.
+#![cfg(not(tiermalloc_loom))]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use tiermalloc_page_map::{EnsureError, MapMemory, PageMap};
+
+const PAGE: usize = 8192;
+
+/// Counts, and refuses after a while when told to.
+struct Memory {
+    left: Cell<usize>,
+    given: Cell<usize>,
+}
+
+impl Memory {
+    fn new(left: usize) -> Self {
+        Self { left: Cell::new(left), given: Cell::new(0) }
+    }
+}
+
+// SAFETY: std's allocator keeps the promises of the trait.
+unsafe impl MapMemory for Memory {
+    fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if self.left.get() == 0 {
+            return None;
+        }
+        self.left.set(self.left.get() - 1);
+        self.given.set(self.given.get() + 1);
+        // SAFETY: leaves and roots are not empty.
+        NonNull::new(unsafe { alloc_zeroed(layout) })
+    }
+    unsafe fn free(&self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: passed on to the caller.
+        unsafe { dealloc(memory.as_ptr(), layout) }
+    }
+}
+
+/// A map of 8 x 16 pages: small enough to walk to every corner of.
+type Small = PageMap<u32, 8, 16>;
+
+static ORDINARY: PageMap<u32> = PageMap::new();
+
+#[test]
+fn any_address_at_all_is_not_mine() {
+    for bits in 0..64 {
+        for delta in [-1i64, 0, 1] {
+            let address = ((1u64 << bits) as i64).wrapping_add(delta) as usize;
+            assert_eq!(ORDINARY.class_id(address), 0);
+            assert_eq!(ORDINARY.span(address), None);
+            assert!(ORDINARY.home_class_id(address).is_none_or(|class| class == 0));
+        }
+    }
+    let on_the_stack = 0u8;
+    assert_eq!(ORDINARY.span(&raw const on_the_stack as usize), None);
+    assert_eq!(ORDINARY.span(usize::MAX), None);
+}
+
+#[test]
+fn entries_are_exact_across_leaf_borders_and_the_home_window() {
+    let mut value = 7u32;
+    let span = NonNull::from(&mut value);
+    // The first address decides where the home window lies; try them all.
+    for first in 0..8 * 16usize {
+        let map = Small::new();
+        let memory = Memory::new(usize::MAX);
+        map.ensure(first * PAGE, PAGE, &memory).unwrap();
+        map.ensure(0, 8 * 16 * PAGE, &memory).unwrap();
+        for start in 0..8 * 16 - 5 {
+            // SAFETY: nobody else writes to this map.
+            unsafe { map.set(start, 5, span, 200) };
+            for page in 0..8 * 16usize {
+                let inside = (start..start + 5).contains(&page);
+                for address in [page * PAGE, page * PAGE + PAGE - 1] {
+                    assert_eq!(map.span(address).is_some(), inside, "{first} {start} {page}");
+                    assert_eq!(map.class_id(address), if inside { 200 } else { 0 });
+                    if let Some(class) = map.home_class_id(address) {
+                        assert_eq!(class, map.class_id(address));
+                    }
+                }
+            }
+            // SAFETY: as above.
+            unsafe { map.clear(start, 5) };
+        }
+        assert!((0..8 * 16).all(|page| map.span(page * PAGE).is_none()));
+    }
+}
+
+#[test]
+fn the_first_region_lies_in_the_home_window() {
+    let map = Small::new();
+    let memory = Memory::new(0);
+    map.ensure(40 * PAGE, 2 * PAGE, &memory).unwrap();
+    assert!(map.home_class_id(40 * PAGE).is_some());
+    assert!(map.home_class_id(41 * PAGE).is_some());
+    assert_eq!(memory.given.get(), 0);
+}
+
+#[test]
+fn addresses_beyond_the_first_root_have_roots_of_their_own() {
+    let map = Small::new();
+    let memory = Memory::new(usize::MAX);
+    let mut value = 1u32;
+    map.ensure(0, PAGE, &memory).unwrap();
+    let far = 8 * 16 * 5 + 3;
+    assert_eq!(map.span(far * PAGE), None);
+    map.ensure(far * PAGE, 20 * PAGE, &memory).unwrap();
+    // SAFETY: nobody else writes to this map.
+    unsafe { map.set(far, 20, NonNull::from(&mut value), 3) };
+    assert_eq!(map.class_id((far + 19) * PAGE), 3);
+    assert_eq!(map.class_id((far + 20) * PAGE), 0);
+    assert_eq!(map.class_id((far - 1) * PAGE), 0);
+    assert_eq!(map.ensure(usize::MAX - PAGE, PAGE, &memory), Err(EnsureError::OutOfRange));
+    assert_eq!(map.ensure(usize::MAX - PAGE, 2 * PAGE, &memory), Err(EnsureError::OutOfRange));
+}
+
+#[test]
+fn running_out_of_leaves_is_an_answer_and_loses_nothing() {
+    let map = Small::new();
+    let mut value = 1u32;
+    map.ensure(2 * PAGE, PAGE, &Memory::new(0)).unwrap();
+    let wanted = 64 * PAGE;
+    for refusals in 0..4 {
+        assert_eq!(map.ensure(wanted, 64 * PAGE, &Memory::new(1)).is_ok(), refusals == 3);
+    }
+    map.ensure(wanted, 64 * PAGE, &Memory::new(usize::MAX)).unwrap();
+    // SAFETY: nobody else writes to this map.
+    unsafe { map.set(64, 64, NonNull::from(&mut value), 9) };
+    assert!((64..128).all(|page| map.class_id(page * PAGE) == 9));
+}
+
+#[test]
+fn real_addresses_of_the_ordinary_map() {
+    static MAP: PageMap<u32> = PageMap::new();
+    let memory = Memory::new(usize::MAX);
+    let mut value = 1u32;
+    let span = NonNull::from(&mut value);
+    for address in [0x7f12_3456_0000usize, 0x5555_5555_0000, 0x7fff_ffff_0000, 1 << 55] {
+        MAP.ensure(address, 64 * PAGE, &memory).unwrap();
+        // SAFETY: nobody else writes to this map.
+        unsafe { MAP.set(address / PAGE, 3, span, 77) };
+        assert_eq!(MAP.class_id(address), 77);
+        assert_eq!(MAP.span(address + 3 * PAGE - 1), Some(span));
+        assert_eq!(MAP.class_id(address + 3 * PAGE), 0);
+    }
+}

@@ -1,0 +1,75 @@
+//! posix_memalign, aligned_alloc, memalign, valloc, pvalloc: any power of two, up to gigabytes.
+
+use core::ffi::{c_int, c_void};
+
+use facade::raw;
+
+use crate::c::{overflow, set_errno};
+
+#[inline]
+fn page_size() -> usize {
+    // SAFETY: getauxval only reads.
+    let size = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+    if size.is_power_of_two() { size } else { 4096 }
+}
+
+/// Stores an aligned allocation at `*pointer`. `EINVAL` for an alignment that is no power of two or
+/// no multiple of a pointer's size, `ENOMEM` without memory; then `*pointer` stays as it is, and
+/// `errno` does in any case.
+///
+/// # Safety
+/// `pointer` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(
+    pointer: *mut *mut c_void,
+    align: usize,
+    size: usize,
+) -> c_int {
+    if !align.is_power_of_two() || align % size_of::<*mut c_void>() != 0 {
+        return libc::EINVAL;
+    }
+    // SAFETY: errno is the thread's own.
+    let errno = unsafe { *libc::__errno_location() };
+    let block = raw::alloc(size, align.max(raw::MIN_ALIGN));
+    if block.is_null() {
+        set_errno(errno);
+        return libc::ENOMEM;
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { *pointer = block.cast() };
+    0
+}
+
+/// glibc's semantics: an alignment that is no power of two is rounded up to one.
+#[unsafe(no_mangle)]
+pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+    match align.max(raw::MIN_ALIGN).checked_next_power_of_two() {
+        Some(align) => raw::alloc(size, align).cast(),
+        None => {
+            set_errno(libc::EINVAL);
+            core::ptr::null_mut()
+        }
+    }
+}
+
+/// C11; the size need not be a multiple of the alignment.
+#[unsafe(no_mangle)]
+pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
+    memalign(align, size)
+}
+
+/// `size` bytes on a page.
+#[unsafe(no_mangle)]
+pub extern "C" fn valloc(size: usize) -> *mut c_void {
+    memalign(page_size(), size)
+}
+
+/// `size` bytes, rounded up to whole pages, on a page.
+#[unsafe(no_mangle)]
+pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
+    let page = page_size();
+    match size.checked_next_multiple_of(page) {
+        Some(bytes) => memalign(page, bytes.max(page)),
+        None => overflow(),
+    }
+}

@@ -1,0 +1,44 @@
+//! Threads: objects that die elsewhere, threads that end in the middle of it, and what they leave behind.
+mod support;
+
+use support::passes;
+
+#[test]
+fn objects_are_freed_whole_in_another_thread() {
+    passes("hand_over.c", &[]);
+}
+
+#[test]
+fn a_thread_that_only_frees_keeps_no_memory_from_the_others() {
+    passes("free_only.c", &[]);
+}
+
+#[test]
+fn threads_end_while_others_free_their_objects() {
+    passes("end_while_freed.c", &[]);
+}
+
+#[test]
+fn key_destructors_allocate_in_every_round() {
+    passes("key_destructors.c", &[]);
+}
+
+#[test]
+fn thread_local_destructors_allocate_to_the_last() {
+    passes("local_destructors.cc", &[]);
+}
+
+#[test]
+fn a_thousand_threads_at_once_leave_no_memory_behind() {
+    passes("thousand_alive.c", &[]);
+}
+
+#[test]
+fn thousands_of_threads_in_turn_leave_no_memory_behind() {
+    passes("thousands_in_turn.c", &[]);
+}
+
+#[test]
+fn generations_of_threads_hand_their_objects_on() {
+    passes("generations.c", &[]);
+}

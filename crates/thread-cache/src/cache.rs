@@ -1,0 +1,154 @@
+//! The cache's layout and its fast paths.
+
+use core::cell::Cell;
+use core::ptr;
+
+use tiermalloc_central_cache::Chain;
+use tiermalloc_size_class::{Class, SLOTS};
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+
+/// One thread's cache; see the crate's documentation.
+///
+/// ```text
+///   heads [209 x 8]  room [209 x 4] | capacity [209 x 4]  aside [209 x 8]  aside_len, overflows ...
+///   --------- fast paths ---------- | ---------------- slow paths ------------------------------
+/// ```
+///
+/// Heads and rooms are arrays of their own so that a bin is found by scaled addressing, without
+/// arithmetic. All zero is the empty cache (T3). About 6 KiB: one span of one page.
+#[repr(C)]
+pub struct ThreadCache {
+    pub(crate) heads: [Cell<*mut u8>; SLOTS],
+    pub(crate) room: [Cell<u32>; SLOTS],
+    pub(crate) capacity: [Cell<u32>; SLOTS],
+    /// Objects that were in the list at the last scavenge and have not been needed since.
+    pub(crate) aside: [Cell<*mut u8>; SLOTS],
+    pub(crate) aside_len: [Cell<u32>; SLOTS],
+    /// Overflows since the last refill.
+    pub(crate) overflows: [Cell<u8>; SLOTS],
+    /// Bytes claimed from the budget.
+    pub(crate) limit: Cell<usize>,
+    /// Bytes of all capacities (T2).
+    pub(crate) used: Cell<usize>,
+    /// Slow steps until the next scavenge.
+    pub(crate) until_scavenge: Cell<u32>,
+    /// The bin from which unused room is taken next.
+    pub(crate) cursor: Cell<u32>,
+    /// Bytes that other threads ask for. The only field that they write.
+    pub(crate) wanted_back: AtomicUsize,
+    /// Links of the registry, under its lock.
+    pub(crate) previous: Cell<*mut ThreadCache>,
+    pub(crate) next: Cell<*mut ThreadCache>,
+}
+
+impl ThreadCache {
+    /// An empty cache. The same as all-zero memory.
+    #[cfg(not(tiermalloc_loom))]
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self::with_wanted_back(AtomicUsize::new(0))
+    }
+
+    /// An empty cache.
+    #[cfg(tiermalloc_loom)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self::with_wanted_back(AtomicUsize::new(0))
+    }
+
+    const fn with_wanted_back(wanted_back: AtomicUsize) -> Self {
+        Self {
+            heads: [const { Cell::new(ptr::null_mut()) }; SLOTS],
+            room: [const { Cell::new(0) }; SLOTS],
+            capacity: [const { Cell::new(0) }; SLOTS],
+            aside: [const { Cell::new(ptr::null_mut()) }; SLOTS],
+            aside_len: [const { Cell::new(0) }; SLOTS],
+            overflows: [const { Cell::new(0) }; SLOTS],
+            limit: Cell::new(0),
+            used: Cell::new(0),
+            until_scavenge: Cell::new(0),
+            cursor: Cell::new(0),
+            wanted_back,
+            previous: Cell::new(ptr::null_mut()),
+            next: Cell::new(ptr::null_mut()),
+        }
+    }
+
+    /// Takes the newest object out of bin `id`; null when the bin is empty.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's cache or a shared empty one, and `id < SLOTS`.
+    #[inline(always)]
+    pub unsafe fn pop(this: *const Self, id: usize) -> *mut u8 {
+        // SAFETY: the caller's word for both; an object in the list is ours, and its first word is
+        // the link. T3: an empty cache has no heads, so it is not written to.
+        unsafe {
+            let head = (&raw const (*this).heads).cast::<Cell<*mut u8>>().add(id);
+            let object = (*head).get();
+            if !object.is_null() {
+                (*head).set(Chain::next(object));
+                let room = (&raw const (*this).room).cast::<Cell<u32>>().add(id);
+                (*room).set((*room).get().wrapping_add(1));
+            }
+            object
+        }
+    }
+
+    /// Puts an object into bin `id`; `false` when the bin is full.
+    ///
+    /// # Safety
+    /// `this` is the calling thread's cache or a shared empty one, and `id < SLOTS`. `object` is an
+    /// object of that class which the caller gives up.
+    #[inline(always)]
+    pub unsafe fn push(this: *const Self, id: usize, object: *mut u8) -> bool {
+        // SAFETY: as in `pop`. T3: an empty cache has no room, so it is not written to.
+        unsafe {
+            let room = (&raw const (*this).room).cast::<Cell<u32>>().add(id);
+            if (*room).get() == 0 {
+                return false;
+            }
+            let head = (&raw const (*this).heads).cast::<Cell<*mut u8>>().add(id);
+            Chain::link(object, (*head).get());
+            // T4: linked before it is in the list, at no cost but the order of two stores.
+            core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+            (*head).set(object);
+            (*room).set((*room).get() - 1);
+            true
+        }
+    }
+
+    /// Objects of `class` in the list (T1).
+    #[inline]
+    pub(crate) fn listed(&self, class: Class) -> usize {
+        let id = class.id();
+        (self.capacity[id].get() - self.room[id].get() - self.aside_len[id].get()) as usize
+    }
+
+    /// Objects of `class` that the cache holds. Exact for the owner; another thread may read a number
+    /// that is a moment old.
+    pub fn cached(&self, class: Class) -> usize {
+        let id = class.id();
+        // SAFETY: both are fields of a live cache. Volatile, because another thread may ask while
+        // the owner writes; a word is read whole on every machine there is.
+        let (capacity, room) = unsafe {
+            (self.capacity[id].as_ptr().read_volatile(), self.room[id].as_ptr().read_volatile())
+        };
+        capacity.saturating_sub(room) as usize
+    }
+
+    /// Bytes claimed from the budget.
+    pub fn limit(&self) -> usize {
+        self.limit.get()
+    }
+
+    /// Bytes that all bins together may hold at this moment.
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
+    /// Asks the owner to give `bytes` of its limit back at its next slow step. Called by others.
+    pub fn ask_back(&self, bytes: usize) {
+        // Relaxed: a number, and a request.
+        self.wanted_back.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,156 @@
+//! Giving objects back: scavenging, thread exit, and the caches that a fork leaves behind.
+
+use core::ptr;
+
+use tiermalloc_central_cache::{Chain, Misuse};
+use tiermalloc_size_class::{CLASSES, Class};
+
+use crate::{Budget, ObjectSource, ThreadCache};
+
+/// Longest list that is believed of a cache whose thread a fork has cut off.
+const BELIEVED: usize = 1 << 16;
+
+fn classes() -> impl Iterator<Item = Class> {
+    (1..=CLASSES).filter_map(Class::from_id)
+}
+
+impl ThreadCache {
+    /// Sends what has been aside since the last scavenge to the source (it lay below the low-water
+    /// mark of its bin all the time), takes that much capacity away, and puts the lists aside.
+    #[cold]
+    pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
+        for class in classes() {
+            let id = class.id();
+            if self.aside_len[id].get() > 0 {
+                // SAFETY: the cache is the calling thread's own.
+                let flushed = unsafe { self.flush_aside(class, source)? };
+                self.shrink(class, flushed);
+            }
+            let listed = self.listed(class);
+            if listed > 0 {
+                self.aside[id].set(self.heads[id].get());
+                self.aside_len[id].set(listed as u32);
+                self.heads[id].set(ptr::null_mut());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is aside to the source; returns the number of objects.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub(crate) unsafe fn flush_aside(
+        &self,
+        class: Class,
+        source: &impl ObjectSource,
+    ) -> Result<usize, Misuse> {
+        let id = class.id();
+        let count = self.aside_len[id].get() as usize;
+        let mut chain = Chain { head: self.aside[id].get(), count };
+        // T4: out of the bin first.
+        self.aside[id].set(ptr::null_mut());
+        self.aside_len[id].set(0);
+        self.room[id].set(self.room[id].get() + count as u32);
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        while chain.count > 0 {
+            // SAFETY: the chain is ours.
+            unsafe {
+                let part = chain.split(class.batch());
+                source.store(class, part)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Sends all objects of a bin to the source and takes its capacity away.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub(crate) unsafe fn empty_bin(
+        &self,
+        class: Class,
+        source: &impl ObjectSource,
+    ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            self.flush_aside(class, source)?;
+            while self.listed(class) > 0 {
+                self.flush(class, class.batch(), source)?;
+            }
+        }
+        self.shrink(class, usize::MAX);
+        Ok(())
+    }
+
+    /// Sends every object to the source; the cache goes on, with empty bins and no capacity.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub unsafe fn flush_all(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
+        for class in classes() {
+            if self.capacity[class.id()].get() > 0 {
+                // SAFETY: passed on to the caller.
+                unsafe { self.empty_bin(class, source)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// [`flush_all`](Self::flush_all), and gives the whole limit back: the end of the cache.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub unsafe fn retire(
+        &self,
+        source: &impl ObjectSource,
+        budget: &Budget,
+    ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.flush_all(source)? };
+        budget.give_back(self.limit.replace(0));
+        Ok(())
+    }
+
+    /// Sends the objects of a cache whose thread does not exist in this process to the source: in
+    /// the child of a fork. The thread may have been cut off anywhere, so nothing but the lists is
+    /// believed (T4), and each object only if `is_object` says so; what is lost stays lost.
+    ///
+    /// # Safety
+    /// The thread that owned the cache does not run in this process, and nobody else uses the cache.
+    pub unsafe fn salvage(
+        &self,
+        source: &impl ObjectSource,
+        budget: &Budget,
+        is_object: impl Fn(Class, *mut u8) -> bool,
+    ) {
+        for class in classes() {
+            for list in [&self.heads[class.id()], &self.aside[class.id()]] {
+                let mut object = list.replace(ptr::null_mut());
+                for _ in 0..BELIEVED {
+                    if object.is_null() || !is_object(class, object) {
+                        break;
+                    }
+                    // SAFETY: it is memory of an object of this class, at the head of a list that
+                    // nobody else uses.
+                    unsafe {
+                        let next = Chain::next(object);
+                        Chain::link(object, ptr::null_mut());
+                        // An object that was on its way is in two places: it is free already.
+                        if source.store(class, Chain { head: object, count: 1 }).is_err() {
+                            break;
+                        }
+                        object = next;
+                    }
+                }
+            }
+        }
+        budget.give_back(self.limit.replace(0));
+    }
+}

@@ -1,0 +1,319 @@
+//! What happens when a bin is empty or full.
+
+use core::ptr;
+
+use tiermalloc_central_cache::{Chain, Misuse};
+use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_sync::atomic::Ordering;
+
+use crate::{Budget, ObjectSource, Registry, ThreadCache};
+use tiermalloc_central_cache::RawLock;
+
+/// Bytes claimed from the budget at once.
+const CLAIM: usize = 16 * 1024;
+/// Most objects that a bin may be given room for.
+const MAX_CAPACITY: usize = 8192;
+/// Overflows in a row after which a bin's capacity shrinks by a batch.
+const PATIENCE: u8 = 3;
+/// Slow steps between two scavenges.
+const STEPS: u32 = 256;
+/// Bins looked at when unused room is collected.
+const LOOK_AT: usize = 16;
+
+impl ThreadCache {
+    /// An object of `class` for a bin that is empty, and a part of a batch into the bin; null when
+    /// there is no memory.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own (not a shared empty one), and the bin is empty.
+    pub unsafe fn refill<R: RawLock>(
+        &self,
+        class: Class,
+        source: &impl ObjectSource,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) -> Result<*mut u8, Misuse> {
+        let id = class.id();
+        self.overflows[id].set(0);
+        self.slow_step(source, budget)?;
+        // A scavenge may have put the list aside, and what is aside comes first.
+        if self.aside_len[id].get() > 0 {
+            // SAFETY: the objects aside are ours.
+            return unsafe { self.take_aside(class) };
+        }
+        let batch = class.batch();
+        let capacity = self.capacity[id].get() as usize;
+        let more = if capacity < batch { capacity.clamp(1, batch - capacity) } else { batch };
+        self.enlarge(class, more, budget, registry);
+        let capacity = self.capacity[id].get() as usize;
+        let mut chain = source.fetch(class, capacity.clamp(1, batch));
+        // SAFETY: the chain is ours.
+        let Some(object) = (unsafe { chain.pop() }) else {
+            return Ok(ptr::null_mut());
+        };
+        // T1: at most `capacity` objects were fetched, one is handed out. With a capacity of 0 the
+        // chain is empty now.
+        self.heads[id].set(chain.head);
+        self.room[id].set((capacity - chain.count) as u32);
+        Ok(object)
+    }
+
+    /// Takes an object back into a bin that is full: gives the bin room, or sends a batch away.
+    ///
+    /// # Errors
+    /// The program freed something that is not a live object of its class.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own (not a shared empty one); `object` is an object of
+    /// `class` that the caller gives up.
+    pub unsafe fn overflow<R: RawLock>(
+        &self,
+        class: Class,
+        object: *mut u8,
+        source: &impl ObjectSource,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) -> Result<(), Misuse> {
+        let id = class.id();
+        let batch = class.batch();
+        self.slow_step(source, budget)?;
+        let capacity = self.capacity[id].get() as usize;
+        if self.room[id].get() == 0 && capacity < batch {
+            self.enlarge(class, capacity.clamp(1, batch - capacity), budget, registry);
+        }
+        if self.room[id].get() == 0 {
+            // SAFETY: the objects in the bin are ours.
+            unsafe { self.make_room(class, source)? };
+        }
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if !Self::push(self, id, object) {
+                // No capacity at all: past the bin.
+                Chain::link(object, ptr::null_mut());
+                return source.store(class, Chain { head: object, count: 1 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    unsafe fn make_room(&self, class: Class, source: &impl ObjectSource) -> Result<(), Misuse> {
+        let id = class.id();
+        // SAFETY: the objects are ours.
+        unsafe {
+            if self.aside_len[id].get() > 0 {
+                return self.flush_aside(class, source).map(|_| ());
+            }
+            let overflows = self.overflows[id].get() + 1;
+            let batch = class.batch();
+            if overflows >= PATIENCE && self.capacity[id].get() as usize >= 2 * batch {
+                self.overflows[id].set(0);
+                self.flush(class, batch, source)?;
+                self.shrink(class, batch);
+            } else {
+                self.overflows[id].set(overflows.min(PATIENCE));
+            }
+            self.flush(class, batch, source)
+        }
+    }
+
+    /// Cuts up to `count` objects off the list and sends them to the source.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub(crate) unsafe fn flush(
+        &self,
+        class: Class,
+        count: usize,
+        source: &impl ObjectSource,
+    ) -> Result<(), Misuse> {
+        let id = class.id();
+        let count = count.min(self.listed(class));
+        let head = self.heads[id].get();
+        // SAFETY: the list has `count` objects (T1), and they are ours.
+        let rest = unsafe { cut(class, head, count)? };
+        // T4: out of the list before anybody else may have them.
+        self.heads[id].set(rest);
+        self.room[id].set(self.room[id].get() + count as u32);
+        if count == 0 {
+            return Ok(());
+        }
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        // SAFETY: as above.
+        unsafe { source.store(class, Chain { head, count }) }
+    }
+
+    /// Takes up to a batch back from aside into the empty list, and one object out of it.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own, the list is empty, and something is aside.
+    unsafe fn take_aside(&self, class: Class) -> Result<*mut u8, Misuse> {
+        let id = class.id();
+        let aside = self.aside_len[id].get() as usize;
+        let count = class.batch().min(aside);
+        let first = self.aside[id].get();
+        // SAFETY: `count` objects are there, and they are ours.
+        let rest = unsafe { cut(class, first, count)? };
+        self.aside[id].set(rest);
+        self.aside_len[id].set((aside - count) as u32);
+        // SAFETY: as above. T1: one object leaves the bin.
+        self.heads[id].set(unsafe { Chain::next(first) });
+        self.room[id].set(self.room[id].get() + 1);
+        Ok(first)
+    }
+
+    /// Gives a bin room for `more` more objects, as far as limit, budget and unused room allow.
+    fn enlarge<R: RawLock>(
+        &self,
+        class: Class,
+        more: usize,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) {
+        let id = class.id();
+        let size = class.size();
+        let more = more.min(MAX_CAPACITY - (self.capacity[id].get() as usize).min(MAX_CAPACITY));
+        let need = more * size;
+        if self.limit.get() - self.used.get() < need {
+            self.find_bytes(id, need, budget, registry);
+        }
+        // T2
+        let granted = more.min((self.limit.get() - self.used.get()) / size);
+        self.used.set(self.used.get() + granted * size);
+        self.capacity[id].set(self.capacity[id].get() + granted as u32);
+        self.room[id].set(self.room[id].get() + granted as u32);
+    }
+
+    /// Tries to have `need` bytes of the limit unused: by a claim, by room that other bins do not
+    /// use, and, for the next time, by asking another thread.
+    #[cold]
+    fn find_bytes<R: RawLock>(
+        &self,
+        id: usize,
+        need: usize,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) {
+        let missing = need - (self.limit.get() - self.used.get());
+        let granted = budget.claim(missing.max(CLAIM), self.limit.get());
+        self.limit.set(self.limit.get() + granted);
+        if granted >= missing {
+            return;
+        }
+        self.collect_room(id, need);
+        if granted == 0 && self.limit.get() < budget.per_thread() {
+            registry.ask_another(self, CLAIM);
+        }
+    }
+
+    /// Takes unused room from other bins until `need` bytes of the limit are unused.
+    fn collect_room(&self, except: usize, need: usize) {
+        let mut cursor = self.cursor.get() as usize;
+        for _ in 0..LOOK_AT {
+            cursor = cursor % CLASSES + 1;
+            let missing = need.saturating_sub(self.limit.get() - self.used.get());
+            if missing == 0 {
+                break;
+            }
+            if cursor == except {
+                continue;
+            }
+            if let Some(class) = Class::from_id(cursor) {
+                let spare = self.room[cursor].get() as usize;
+                self.shrink(class, missing.div_ceil(class.size()).min(spare));
+            }
+        }
+        self.cursor.set(cursor as u32);
+    }
+
+    /// Takes `count` objects of unused room away from a bin.
+    pub(crate) fn shrink(&self, class: Class, count: usize) {
+        let id = class.id();
+        let count = count.min(self.room[id].get() as usize);
+        self.capacity[id].set(self.capacity[id].get() - count as u32);
+        self.room[id].set(self.room[id].get() - count as u32);
+        self.used.set(self.used.get() - count * class.size());
+    }
+
+    /// Counts slow steps; now and then scavenges, and gives back what others ask for.
+    #[inline]
+    fn slow_step(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
+        // Relaxed: a number.
+        if self.wanted_back.load(Ordering::Relaxed) > 0 {
+            self.give_limit_back(source, budget)?;
+        }
+        let steps = self.until_scavenge.get();
+        if steps > 0 {
+            self.until_scavenge.set(steps - 1);
+            return Ok(());
+        }
+        self.until_scavenge.set(STEPS);
+        self.scavenge(source)
+    }
+
+    /// Gives as much of the limit back as others have asked for, flushing bins if need be.
+    #[cold]
+    fn give_limit_back(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
+        let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.limit.get());
+        for id in 1..=CLASSES {
+            if self.limit.get() - self.used.get() >= wanted {
+                break;
+            }
+            if let Some(class) = Class::from_id(id) {
+                self.shrink(class, usize::MAX);
+            }
+        }
+        for id in 1..=CLASSES {
+            if self.limit.get() - self.used.get() >= wanted {
+                break;
+            }
+            if let Some(class) = Class::from_id(id) {
+                // SAFETY: the cache is the calling thread's own, as in all of this module.
+                unsafe { self.empty_bin(class, source)? };
+            }
+        }
+        let given = wanted.min(self.limit.get() - self.used.get());
+        self.limit.set(self.limit.get() - given);
+        budget.give_back(given);
+        Ok(())
+    }
+}
+
+/// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
+///
+/// A program that frees an object that is in the list makes the list run in circles; a circle within
+/// these objects is seen, at one comparison for each (Brent, "An improved Monte Carlo factorization
+/// algorithm", 1980, section 2: compare with a mark that moves on at powers of two).
+///
+/// # Safety
+/// `head` starts a list of at least `count` objects of the caller's.
+unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misuse> {
+    if count == 0 {
+        return Ok(head);
+    }
+    let (mut last, mut mark, mut next_mark) = (head, ptr::null_mut(), 1);
+    for step in 1..count {
+        // SAFETY: there are `count` objects.
+        let next = unsafe { Chain::next(last) };
+        if step == next_mark {
+            mark = last;
+            next_mark *= 2;
+        }
+        if next == mark {
+            return Err(Misuse::DoubleFree(next, class));
+        }
+        last = next;
+    }
+    // SAFETY: as above.
+    unsafe {
+        let rest = Chain::next(last);
+        Chain::link(last, ptr::null_mut());
+        Ok(rest)
+    }
+}

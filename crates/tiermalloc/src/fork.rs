@@ -1,0 +1,121 @@
+//! Fork in the middle of everything.
+//!
+//! Before a fork every lock is taken, in lock order, so that the child finds every list whole. After
+//! it both sides give them up. In the child the other threads do not exist; their caches are set
+//! aside and given back piece by piece, when the child takes memory or makes threads. A child that
+//! only calls exec never pays for them.
+
+use core::ptr::{self, NonNull};
+
+use tiermalloc_central_cache::RawLock;
+use tiermalloc_sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use tiermalloc_thread_cache::{Registry, ThreadCache};
+
+use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
+use crate::thread;
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Caches of threads that a fork has cut off, linked as the registry leaves them.
+static ORPHANS: AtomicPtr<ThreadCache> = AtomicPtr::new(ptr::null_mut());
+
+/// Registers the handlers, once. May allocate, so it is called with a cache in place and no lock.
+pub(crate) fn install() {
+    if !INSTALLED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handlers have the right type and stay loaded. When registering fails, a fork
+        // of a process with several threads is as unsafe as in most allocators.
+        unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    }
+}
+
+type Handler = Option<unsafe extern "C" fn()>;
+
+unsafe extern "C" {
+    fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
+}
+
+/// Takes every lock, in order.
+pub(crate) unsafe extern "C" fn prepare() {
+    REGISTRY.lock_for_fork();
+    CENTRAL.lock_for_fork();
+    heap().lock_for_fork();
+}
+
+/// Gives them up, in the other order.
+pub(crate) unsafe extern "C" fn parent() {
+    // SAFETY: `prepare` took them in this thread.
+    unsafe {
+        heap().unlock_after_fork();
+        CENTRAL.unlock_after_fork();
+        REGISTRY.unlock_after_fork();
+    }
+}
+
+/// Gives them up in the child, and sets the other threads' caches aside.
+pub(crate) unsafe extern "C" fn child() {
+    // SAFETY: the thread that forked took them, and it is the only one here.
+    unsafe { parent() };
+    let Some(first) = REGISTRY.take_all_but(thread::existing()) else { return };
+    // Behind the orphans of an earlier fork, if any are left.
+    let mut last = first;
+    // SAFETY: the list is the registry's, and its caches are nobody's.
+    while let Some(next) = unsafe { REGISTRY.take_next(last) } {
+        last = next;
+    }
+    link_behind(&REGISTRY, last, ORPHANS.load(Ordering::Relaxed));
+    ORPHANS.store(first.as_ptr(), Ordering::Release);
+}
+
+fn link_behind<R: RawLock>(
+    registry: &Registry<R>,
+    last: NonNull<ThreadCache>,
+    next: *mut ThreadCache,
+) {
+    // SAFETY: `last` is nobody's but ours.
+    unsafe { registry.link_orphan(last, next) };
+}
+
+/// Gives the objects of one orphaned cache back, if there is one.
+#[inline]
+pub(crate) fn adopt_one() {
+    if !ORPHANS.load(Ordering::Relaxed).is_null() {
+        adopt_one_slow();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn adopt_one_slow() {
+    // One thread takes the whole list, so that none is adopted twice, and puts the rest back.
+    let Some(orphan) = NonNull::new(ORPHANS.swap(ptr::null_mut(), Ordering::Acquire)) else {
+        return;
+    };
+    // SAFETY: taken off the list, so ours alone.
+    unsafe {
+        if let Some(rest) = REGISTRY.take_next(orphan) {
+            put_back(rest);
+        }
+        orphan.as_ref().salvage(&CENTRAL, &BUDGET, |class, object| {
+            CENTRAL.is_object(class, object as usize)
+        });
+    }
+    thread::dispose(orphan);
+}
+
+/// Puts orphans back in front of those that a fork has brought meanwhile.
+fn put_back(first: NonNull<ThreadCache>) {
+    let mut last = first;
+    // SAFETY: the list is ours.
+    while let Some(next) = unsafe { REGISTRY.take_next(last) } {
+        last = next;
+    }
+    let meanwhile = ORPHANS.load(Ordering::Relaxed);
+    link_behind(&REGISTRY, last, meanwhile);
+    if ORPHANS
+        .compare_exchange(meanwhile, first.as_ptr(), Ordering::Release, Ordering::Relaxed)
+        .is_err()
+    {
+        // Another fork in this very moment; these stay lost, which costs memory and nothing else.
+        link_behind(&REGISTRY, last, ptr::null_mut());
+    }
+}

@@ -1,0 +1,153 @@
+//! The second step of every request: the bin was empty, or full, or there was none.
+
+use core::ptr;
+
+use tiermalloc_size_class::{CLASSES, Class, PAGE_SHIFT};
+use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
+
+use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
+use crate::{fatal, fork, large, thread, tls};
+
+/// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
+/// than that is found out.
+const WORTH_ASKING: usize = 8 * 1024;
+
+/// What an allocation path does with a mistake of the program: there is no way on.
+fn certain<T>(result: Result<T, Misuse>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(misuse) => fatal::misuse(misuse),
+    }
+}
+
+/// No memory: `errno` says so.
+#[cold]
+pub(crate) fn no_memory() -> *mut u8 {
+    // SAFETY: errno is the thread's own.
+    unsafe { *errno() = libc::ENOMEM };
+    ptr::null_mut()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use libc::__errno_location as errno;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use libc::__error as errno;
+
+/// An object for the bin with that id, which is empty; 0 stands for a request of no bytes.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc(id: usize) -> *mut u8 {
+    let Some(class) = Class::from_id(id.max(1)) else { return no_memory() };
+    let mut object = alloc_once(class);
+    if object.is_null() {
+        reclaim();
+        object = alloc_once(class);
+    }
+    if object.is_null() { no_memory() } else { object }
+}
+
+fn alloc_once(class: Class) -> *mut u8 {
+    let Some(cache) = thread::current() else {
+        return CENTRAL.fetch(class, 1).head;
+    };
+    // Not only for bin 0: making the cache may have filled this bin.
+    // SAFETY: the cache is the thread's own.
+    unsafe {
+        let object = ThreadCache::pop(cache, class.id());
+        if !object.is_null() {
+            return object;
+        }
+        certain(cache.refill(class, &CENTRAL, &BUDGET, &REGISTRY))
+    }
+}
+
+/// [`alloc`] of `size` bytes, all zero.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_zeroed(class: Class, size: usize) -> *mut u8 {
+    if class.size() >= WORTH_ASKING {
+        if let Some((object, zeroed)) = CENTRAL.fetch_one(class) {
+            if !zeroed {
+                // SAFETY: objects of the class are at least `size` bytes long.
+                unsafe { object.write_bytes(0, size) };
+            }
+            return object.as_ptr();
+        }
+    }
+    let object = alloc(class.id());
+    if !object.is_null() {
+        // SAFETY: as above.
+        unsafe { object.write_bytes(0, size) };
+    }
+    object
+}
+
+/// Frees what the fast path could not: null, an address outside the home window, a full bin, whole
+/// pages, or no allocation at all.
+///
+/// # Safety
+/// As for `raw::free`.
+#[inline(never)]
+pub(crate) unsafe fn free(pointer: *mut u8) {
+    let id = MAP.class_id(pointer as usize);
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if id != 0 {
+            if !ThreadCache::push(tls::cache(), id, pointer) {
+                free_class(id, pointer);
+            }
+        } else if !pointer.is_null() {
+            large::free(pointer);
+        }
+    }
+}
+
+/// Frees an object into the bin with that id, which is full.
+///
+/// # Safety
+/// `id` is a class's, and `object` one of its live objects.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
+    let Some(class) = Class::from_id(id) else { return };
+    // What has gone so far as to overflow a bin can also be looked at.
+    if object as usize % 8 != 0 {
+        fatal::misuse(Misuse::NotAnObject(object, class));
+    }
+    // SAFETY: passed on to the caller.
+    certain(unsafe {
+        match thread::current() {
+            Some(cache) => cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY),
+            None => {
+                Chain::link(object, ptr::null_mut());
+                CENTRAL.store_to_spans(class, Chain { head: object, count: 1 })
+            }
+        }
+    });
+}
+
+/// The last resort before an allocation fails: everything that is cached here and not in use.
+#[cold]
+pub(crate) fn reclaim() {
+    fork::adopt_one();
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
+    }
+    for class in (1..=CLASSES).filter_map(Class::from_id) {
+        certain(CENTRAL.drain(class, usize::MAX));
+    }
+    heap().unmap_free();
+}
+
+/// See [`crate::trim`].
+pub(crate) fn trim(keep: usize) -> usize {
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
+    }
+    for class in (1..=CLASSES).filter_map(Class::from_id) {
+        certain(CENTRAL.drain(class, usize::MAX));
+    }
+    heap().release_down_to(keep >> PAGE_SHIFT) << PAGE_SHIFT
+}

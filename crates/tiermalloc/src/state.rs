@@ -1,0 +1,74 @@
+//! The process's one heap.
+
+use core::ptr::NonNull;
+
+use tiermalloc_central_cache::{CentralCache, SpanSource};
+use tiermalloc_page_heap::{OsPages, PageHeap, Span};
+use tiermalloc_page_map::PageMap;
+use tiermalloc_size_class::Class;
+use tiermalloc_sync::RawFutexMutex;
+use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
+
+use crate::fork;
+
+/// Bytes that all threads' caches together may hold.
+const TOTAL_CACHE: usize = 64 << 20;
+/// Bytes that one thread's cache may hold.
+const THREAD_CACHE: usize = 4 << 20;
+
+/// From pages to spans and classes. All zero: it lies in `.bss` and costs no memory until used.
+pub(crate) static MAP: PageMap<Span> = PageMap::new();
+
+/// Central cache over page heap over operating system.
+pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> =
+    CentralCache::new(Pages(PageHeap::new(&MAP, OsPages::new())));
+
+pub(crate) static BUDGET: Budget = Budget::new(TOTAL_CACHE, THREAD_CACHE);
+
+pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
+
+/// The page heap as the central cache sees it.
+pub(crate) struct Pages(PageHeap<'static, RawFutexMutex, OsPages>);
+
+/// The page heap.
+#[inline]
+pub(crate) fn heap() -> &'static PageHeap<'static, RawFutexMutex, OsPages> {
+    &CENTRAL.source().0
+}
+
+// SAFETY: the page heap's word, which this passes on.
+unsafe impl SpanSource for Pages {
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
+        // Before the process takes more memory: what a fork has left behind.
+        fork::adopt_one();
+        self.0.alloc_objects(class)
+    }
+    unsafe fn free_span(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.free_objects(span) }
+    }
+    #[inline]
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
+        MAP.span(address)
+    }
+}
+
+/// A cache that all threads may share because nobody ever writes to it (G1).
+#[repr(transparent)]
+pub(crate) struct SharedCache(ThreadCache);
+
+// SAFETY: T3 of the thread cache: its fast paths do not write to an all-zero cache, and nothing else
+// is ever called on these two.
+unsafe impl Sync for SharedCache {}
+
+impl SharedCache {
+    #[inline(always)]
+    pub(crate) const fn as_ptr(&self) -> *const ThreadCache {
+        &raw const self.0
+    }
+}
+
+/// What a thread has before its first allocation.
+pub(crate) static EMPTY: SharedCache = SharedCache(ThreadCache::new());
+/// What a thread has after its cache was taken down at its end.
+pub(crate) static DEAD: SharedCache = SharedCache(ThreadCache::new());

@@ -1,0 +1,134 @@
+//! A thread's cache: made at its first allocation, taken down at its end.
+//!
+//! The end is told by a pthread key's destructor. Other destructors may run after it and go on
+//! allocating and freeing; for them the thread's word says `DEAD`, and they are served by the central
+//! cache, object by object.
+
+use core::ptr::{self, NonNull};
+
+use tiermalloc_sync::atomic::{AtomicU32, Ordering};
+use tiermalloc_thread_cache::ThreadCache;
+
+use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
+use crate::{fatal, fork, tls};
+
+/// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
+static KEY: AtomicU32 = AtomicU32::new(0);
+const MAKING: u32 = u32::MAX;
+
+/// Free dirty bytes that the end of a thread leaves in place: what the next thread will want.
+const KEEP_AT_EXIT: usize = 1 << 20;
+
+/// The calling thread's cache, made now if need be; `None` at its end, or without memory.
+#[inline]
+pub(crate) fn current() -> Option<&'static ThreadCache> {
+    let cache = tls::cache();
+    if cache == EMPTY.as_ptr() {
+        return create();
+    }
+    if cache == DEAD.as_ptr() {
+        return None;
+    }
+    // SAFETY: G1: it is the thread's own, which lives until `exit` below.
+    Some(unsafe { &*cache })
+}
+
+/// The calling thread's cache, if it has one.
+pub(crate) fn existing() -> Option<NonNull<ThreadCache>> {
+    let cache = tls::cache();
+    if cache == EMPTY.as_ptr() || cache == DEAD.as_ptr() {
+        return None;
+    }
+    NonNull::new(cache.cast_mut())
+}
+
+/// Bytes of a cache, in whole pages.
+const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
+
+#[cold]
+#[inline(never)]
+fn create() -> Option<&'static ThreadCache> {
+    fork::adopt_one();
+    // Pages of its own, so that they can go back to the system with the thread.
+    // SAFETY: the span was just allocated, so its record is valid.
+    let (address, zeroed) = unsafe {
+        let span = heap().alloc_large(PAGES, 1)?;
+        (span.as_ref().address(), span.as_ref().was_zeroed())
+    };
+    let cache = NonNull::new(address as *mut ThreadCache)?;
+    if !zeroed {
+        // SAFETY: fresh memory of that size. All zero is an empty cache.
+        unsafe { cache.write_bytes(0, 1) };
+    }
+    // The word first: what follows may allocate, and then finds the cache in place.
+    tls::set_cache(cache.as_ptr());
+    // SAFETY: the cache stays until `exit`.
+    unsafe { REGISTRY.add(cache) };
+    fork::install();
+    if let Some(key) = key() {
+        // SAFETY: the key exists for the rest of the process.
+        unsafe { libc::pthread_setspecific(key, cache.as_ptr().cast()) };
+    }
+    // SAFETY: written above, and the thread's own.
+    Some(unsafe { cache.as_ref() })
+}
+
+/// The key, if it has been made.
+#[allow(dead_code)] // the initial-exec build asks only `key`
+pub(crate) fn key_if_ready() -> Option<libc::pthread_key_t> {
+    match KEY.load(Ordering::Acquire) {
+        0 | MAKING => None,
+        key => Some((key - 1) as libc::pthread_key_t),
+    }
+}
+
+/// The key, made now if need be. `None` when the process has no keys left: then caches outlive their
+/// threads, which costs memory and nothing else.
+pub(crate) fn key() -> Option<libc::pthread_key_t> {
+    loop {
+        match KEY.compare_exchange(0, MAKING, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => {
+                let mut key: libc::pthread_key_t = 0;
+                // Making a key does not allocate, so nobody waits below for long, or for itself.
+                // SAFETY: `key` is writable and `exit` has the right type.
+                let made = unsafe { libc::pthread_key_create(&raw mut key, Some(exit)) } == 0;
+                KEY.store(if made { key as u32 + 1 } else { 0 }, Ordering::Release);
+                return made.then_some(key);
+            }
+            Err(MAKING) => tiermalloc_sync::spin_hint(),
+            Err(key) => return Some((key - 1) as libc::pthread_key_t),
+        }
+    }
+}
+
+/// The key's destructor: the end of the thread, as far as the allocator is told.
+unsafe extern "C" fn exit(value: *mut libc::c_void) {
+    let Some(cache) = NonNull::new(value.cast::<ThreadCache>()) else { return };
+    if ptr::eq(cache.as_ptr(), DEAD.as_ptr()) || ptr::eq(cache.as_ptr(), EMPTY.as_ptr()) {
+        tls::set_cache(DEAD.as_ptr());
+        return;
+    }
+    // From here on the thread is served without a cache.
+    tls::set_cache(DEAD.as_ptr());
+    // SAFETY: the value was the thread's own cache, and nobody uses it after the line above.
+    unsafe {
+        if let Err(misuse) = cache.as_ref().retire(&CENTRAL, &BUDGET) {
+            fatal::misuse(misuse);
+        }
+        REGISTRY.remove(cache);
+    }
+    dispose(cache);
+    let stats = heap().stats();
+    let keep = (KEEP_AT_EXIT >> tiermalloc_size_class::PAGE_SHIFT).max(stats.object_pages / 8);
+    heap().release_down_to(keep);
+}
+
+/// Gives a cache's memory back to the page heap.
+pub(crate) fn dispose(cache: NonNull<ThreadCache>) {
+    debug_assert!(MAP.span(cache.as_ptr() as usize).is_some());
+    // SAFETY: it was allocated there by `create`, and nobody uses it any more.
+    let _ = unsafe { heap().free_large(cache.as_ptr() as usize) };
+}
+
+/// Bytes that a cache takes.
+pub(crate) const CACHE_BYTES: usize = PAGES * tiermalloc_size_class::PAGE_SIZE;

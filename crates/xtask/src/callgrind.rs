@@ -1,0 +1,82 @@
+//! Counting instructions with `valgrind --tool=callgrind`.
+//!
+//! callgrind does not replace `malloc` (memcheck does), so an allocator given by `LD_PRELOAD`, or
+//! linked in, is what runs and what is counted. Counts are the same from run to run: they can be
+//! guarded by a test where times cannot.
+//!
+//! The cost of one operation is the difference between a long and a short run, so that start-up,
+//! the first fill of the caches and the exit cancel out.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::shell::{Result, cmd, require};
+
+/// Rounds of the short and of the long run.
+const ROUNDS: [u64; 2] = [1_000, 101_000];
+
+/// An error if this machine cannot count.
+pub fn available() -> Result {
+    require(&["valgrind", "gcc"], "apt-get install valgrind gcc")
+}
+
+/// Instructions per round of `PROGRAM ENTRY ROUNDS`, with a library preloaded if one is given.
+///
+/// `None` if the program says, by exit status 77, that this allocator does not offer the entry.
+pub fn per_round(program: &Path, entry: &str, preload: Option<&Path>) -> Result<Option<f64>> {
+    if !offered(program, entry, preload)? {
+        return Ok(None);
+    }
+    let short = instructions(program, entry, ROUNDS[0], preload)?;
+    let long = instructions(program, entry, ROUNDS[1], preload)?;
+    let difference = long.saturating_sub(short) as f64;
+    Ok(Some(difference / (ROUNDS[1] - ROUNDS[0]) as f64))
+}
+
+/// Asks the program itself, without valgrind.
+fn offered(program: &Path, entry: &str, preload: Option<&Path>) -> Result<bool> {
+    let asked = preloaded(cmd(program).quiet().args([entry, "1"]), preload);
+    let status = asked.start().status().map_err(|e| format!("{}: {e}", program.display()))?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(77) => Ok(false),
+        _ => Err(format!("{entry} with {}: {status}", shown(preload))),
+    }
+}
+
+fn instructions(program: &Path, entry: &str, rounds: u64, preload: Option<&Path>) -> Result<u64> {
+    let valgrind = cmd("valgrind")
+        .quiet()
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args([entry, &rounds.to_string()]);
+    let (_, report) = preloaded(valgrind, preload).read_both()?;
+    collected(&report).ok_or_else(|| format!("callgrind reported no count:\n{report}"))
+}
+
+fn preloaded(command: crate::shell::Cmd, preload: Option<&Path>) -> crate::shell::Cmd {
+    match preload {
+        Some(library) => command.env("LD_PRELOAD", OsString::from(library)),
+        None => command.env_remove("LD_PRELOAD"),
+    }
+}
+
+fn shown(preload: Option<&Path>) -> String {
+    preload.map_or("no library".to_owned(), |library| library.display().to_string())
+}
+
+/// The count in callgrind's report, `==123== Collected : 456789`.
+fn collected(report: &str) -> Option<u64> {
+    let line = report.lines().find(|line| line.contains("Collected"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_count_is_read_from_the_report() {
+        let report = "==7== Events    : Ir\n==7== Collected : 456789\n==7==\n";
+        assert_eq!(super::collected(report), Some(456_789));
+        assert_eq!(super::collected("==7== Events    : Ir\n"), None);
+    }
+}
