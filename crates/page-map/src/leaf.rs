@@ -48,6 +48,22 @@ impl<T, const LEAF: usize> Leaf<T, LEAF> {
         self.classes[index].load(Ordering::Relaxed)
     }
 
+    /// The class byte of a page that the caller holds a live object in, or knows to be quiet.
+    ///
+    /// # Safety
+    /// Nobody writes the entry meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn quiet_class(&self, index: usize) -> u8 {
+        #[cfg(not(tiermalloc_loom))]
+        // SAFETY: passed on to the caller. A plain read, which the compiler folds where it would
+        // keep an atomic one apart.
+        unsafe {
+            self.classes.get_unchecked(index).as_ptr().read()
+        }
+        #[cfg(tiermalloc_loom)]
+        self.class(index)
+    }
+
     #[inline(always)]
     pub(crate) fn span(&self, index: usize) -> Option<NonNull<T>> {
         NonNull::new(self.spans[index].load(Ordering::Acquire))

@@ -289,7 +289,7 @@ fn zstd_packs_with_threads_and_unpacks() {
             needs: &["zstd", "awk"],
             files: &[],
             script: &format!(
-                "{BULK} zstd -q -k -6 -T2 -B524288 bulk; cksum < bulk.zst; zstd -q -dc bulk.zst | cmp - bulk; zstd -q -19 -T2 -c bulk | cksum"
+                "{BULK} zstd -q -k -6 -T2 -B524288 bulk; cksum < bulk.zst; zstd -q -dc bulk.zst | cmp - bulk; zstd -q -12 -T2 -c bulk | cksum"
             ),
         },
     );

@@ -104,7 +104,8 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
 /// `pointer` is null or a live allocation, which is not used any more.
 #[inline(always)]
 pub unsafe fn free(pointer: *mut u8) {
-    if let Some(id) = MAP.home_class_id(pointer as usize) {
+    // SAFETY: passed on to the caller. Null and what is not ours have class 0 at all times.
+    if let Some(id) = unsafe { MAP.home_class_id(pointer as usize) } {
         // Class 0, for what serves no class, is a bin that is always full.
         // SAFETY: G1; the map holds ids in range only; the caller gives the object up.
         if unsafe { ThreadCache::push(tls::cache(), id, pointer) } {

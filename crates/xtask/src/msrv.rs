@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Cmd, Result, cargo, cmd, which};
-use crate::workspace;
+use crate::{packages, workspace};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -83,7 +83,11 @@ impl Compiler {
         if which("apt-get").is_none() {
             return Err("no rustup toolchain of that version, and no apt-get".into());
         }
-        let packages = debian_packages(version)?;
+        // A fresh container has no lists yet.
+        let packages = debian_packages(version).or_else(|error| match packages::update() {
+            Ok(()) => debian_packages(version),
+            Err(_) => Err(error),
+        })?;
         let debs = dir.join("debs");
         let root = dir.join("root");
         workspace::create_dir(&debs)?;

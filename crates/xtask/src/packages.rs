@@ -14,9 +14,14 @@ pub fn install(names: &[&str]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    require_apt()?;
-    apt_get().args(["update", "-qq"]).run()?;
+    update()?;
     apt_get().args(["install", "--yes", "-qq", "--no-install-recommends"]).args(&missing).run()
+}
+
+/// Brings apt's lists of what there is up to date.
+pub fn update() -> Result {
+    require_apt()?;
+    apt_get().args(["update", "-qq"]).run()
 }
 
 /// Lets this machine have packages of another architecture beside its own.

@@ -77,10 +77,10 @@ static void both_mallinfos_agree(void)
 /* malloc_stats writes to stderr, and to nothing else. */
 static void stats_on_stderr(void)
 {
-    char path[] = "/tmp/tiermalloc-figures-XXXXXX", text[4096];
-    int file = mkstemp(path), saved = dup(2);
-    CHECK(file >= 0 && saved >= 0, "a temporary file");
-    unlink(path);
+    char text[4096];
+    FILE *temporary = tmpfile();
+    CHECK(temporary != NULL, "a temporary file");
+    int file = fileno(temporary), saved = dup(2);
     fflush(stderr);
     dup2(file, 2);
     malloc_stats();
@@ -91,7 +91,7 @@ static void stats_on_stderr(void)
     text[length] = 0;
     CHECK(strpbrk(text, "0123456789") != NULL, "malloc_stats wrote no figures");
     CHECK(text[length - 1] == '\n' || length == sizeof text - 1, "malloc_stats ends its last line");
-    close(file);
+    fclose(temporary);
     close(saved);
 }
 

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result {
             }
             Outcome::Failed(reason) => {
                 println!("FAILED: {reason}");
-                println!("(kept: target/xtask/real-programs/{})", program.name);
+                println!("(kept: {})", scratch.join(program.name).display());
                 table.row([program.name, "FAILED"]);
                 failures.push(program.name);
             }
