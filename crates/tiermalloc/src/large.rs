@@ -65,6 +65,7 @@ fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
 ///
 /// # Safety
 /// If it is one, it is not used any more.
+#[inline(never)]
 pub(crate) unsafe fn free(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
     if unsafe { heap().free_large(pointer as usize) }.is_err() {
