@@ -1,4 +1,4 @@
-//! The library stays loaded.
+//! The library's own life: it stays loaded, and has a last word.
 //!
 //! Threads' ends call into it through a pthread key and forks through handlers, so a `dlclose` must
 //! not unmap it. A symbol of glibc's "unique" kind that the library itself refers to makes the loader
@@ -17,3 +17,25 @@ global_asm!(
     ".8byte __tiermalloc_pin",
     ".popsection",
 );
+
+/// At the start: the fork handlers, before other libraries can register theirs, so that ours are the
+/// last before a fork and the first after it. What has allocated by now has done it already.
+extern "C" fn at_load() {
+    facade::prepare_for_fork();
+}
+
+/// The entry in the table of functions that run when the library is loaded.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = at_load;
+
+/// At the end of the program: what its main thread has freed is looked at once (see
+/// [`facade::verify`]).
+extern "C" fn at_exit() {
+    facade::verify();
+}
+
+/// The entry in the table of functions that run when a program ends.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = at_exit;

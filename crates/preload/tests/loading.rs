@@ -24,13 +24,18 @@ fn threads_use_a_deeply_bound_library_and_outlive_its_dlclose() {
 }
 
 #[test]
-fn resolvers_and_constructors_have_memory_before_main() {
+fn constructors_have_memory_before_main() {
     passes("early.c", &[]);
 }
 
 #[test]
-fn a_program_bound_eagerly_has_memory_before_main() {
-    succeeds(preloaded(compile(&plain("early.c"))).env("LD_BIND_NOW", "1"));
+fn a_resolver_has_memory_in_the_middle_of_relocation() {
+    passes("resolver.c", &[]);
+}
+
+#[test]
+fn a_resolver_of_an_eagerly_bound_program_has_memory() {
+    succeeds(preloaded(compile(&plain("resolver.c"))).env("LD_BIND_NOW", "1"));
 }
 
 #[test]

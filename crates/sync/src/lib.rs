@@ -20,6 +20,10 @@
 #[cfg(any(test, tiermalloc_loom))]
 extern crate std;
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 pub mod futex;
 mod mutex;
 pub mod sys;

@@ -9,6 +9,7 @@
 type Raw = isize;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg_attr(tiermalloc_loom, allow(dead_code))] // no futex under loom
 mod nr {
     pub const WRITE: usize = 1;
     pub const MMAP: usize = 9;
@@ -19,6 +20,7 @@ mod nr {
 }
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+#[cfg_attr(tiermalloc_loom, allow(dead_code))] // no futex under loom
 mod nr {
     pub const WRITE: usize = 64;
     pub const FUTEX: usize = 98;

@@ -7,6 +7,9 @@ use tiermalloc_size_class::{CLASSES, Class};
 
 use crate::{Budget, ObjectSource, ThreadCache};
 
+/// Objects of a bin that [`ThreadCache::verify`] looks at.
+const LOOKED_AT: usize = 256;
+
 /// Longest list that is believed of a cache whose thread a fork has cut off.
 const BELIEVED: usize = 1 << 16;
 
@@ -115,6 +118,37 @@ impl ThreadCache {
         // SAFETY: passed on to the caller.
         unsafe { self.flush_all(source)? };
         budget.give_back(self.limit.replace(0));
+        Ok(())
+    }
+
+    /// Looks at the newest objects of every bin, up to 256 each, for what a program that
+    /// frees twice, or into an object, leaves behind. `is_object` says whether an address is that of
+    /// an object of a class.
+    ///
+    /// # Errors
+    /// The first mistake found.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    pub unsafe fn verify(&self, is_object: impl Fn(Class, *mut u8) -> bool) -> Result<(), Misuse> {
+        for class in classes() {
+            let mut object = self.heads[class.id()].get();
+            let (mut mark, mut next_mark) = (ptr::null_mut(), 1);
+            for step in 1..=self.listed(class).min(LOOKED_AT) {
+                if object.is_null() || object == mark {
+                    return Err(Misuse::DoubleFree(object, class));
+                }
+                if !is_object(class, object) {
+                    return Err(Misuse::NotAnObject(object, class));
+                }
+                if step == next_mark {
+                    mark = object;
+                    next_mark *= 2;
+                }
+                // SAFETY: an object in the list is ours, and its first word is the link.
+                object = unsafe { Chain::next(object) };
+            }
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
 use tiermalloc_sync::atomic::Ordering;
 
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
@@ -287,9 +287,10 @@ impl ThreadCache {
 
 /// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
 ///
-/// A program that frees an object that is in the list makes the list run in circles; a circle within
-/// these objects is seen, at one comparison for each (Brent, "An improved Monte Carlo factorization
-/// algorithm", 1980, section 2: compare with a mark that moves on at powers of two).
+/// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
+/// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
+/// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
+/// at powers of two). A pointer into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
@@ -298,6 +299,7 @@ unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misu
         return Ok(head);
     }
     let (mut last, mut mark, mut next_mark) = (head, ptr::null_mut(), 1);
+    let mut addresses = head as usize;
     for step in 1..count {
         // SAFETY: there are `count` objects.
         let next = unsafe { Chain::next(last) };
@@ -308,7 +310,12 @@ unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misu
         if next == mark {
             return Err(Misuse::DoubleFree(next, class));
         }
+        addresses |= next as usize;
         last = next;
+    }
+    if addresses & (alignment(class) - 1) != 0 {
+        // SAFETY: as above.
+        return Err(unsafe { first_misaligned(class, head, count) });
     }
     // SAFETY: as above.
     unsafe {
@@ -316,4 +323,25 @@ unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misu
         Chain::link(last, ptr::null_mut());
         Ok(rest)
     }
+}
+
+/// What every object of a class is aligned to, given that spans are aligned to pages.
+fn alignment(class: Class) -> usize {
+    let size = class.size();
+    (size & size.wrapping_neg()).min(PAGE_SIZE)
+}
+
+/// # Safety
+/// As for [`cut`].
+#[cold]
+unsafe fn first_misaligned(class: Class, head: *mut u8, count: usize) -> Misuse {
+    let mut object = head;
+    for _ in 1..count {
+        if object as usize % alignment(class) != 0 {
+            break;
+        }
+        // SAFETY: there are `count` objects.
+        object = unsafe { Chain::next(object) };
+    }
+    Misuse::NotAnObject(object, class)
 }

@@ -62,3 +62,19 @@ pub use stats::{Stats, stats};
 pub fn trim(keep: usize) -> usize {
     slow::trim(keep)
 }
+
+/// Looks through the calling thread's cache for traces of a double free or of a free into the middle
+/// of an object; a program in which there are any ends here, with a line that says what. The library
+/// calls it when a program ends, because such mistakes cost nothing to make and are seen late.
+///
+/// Cost: some ten nanoseconds for each object looked at, up to 256 for each class in use.
+pub fn verify() {
+    slow::verify();
+}
+
+/// Registers the fork handlers now and not at the first allocation. Handlers run last-in-first-out
+/// before a fork, so the earlier this is called, the safer are other libraries' handlers that
+/// allocate or take locks. Calling it again does nothing.
+pub fn prepare_for_fork() {
+    fork::install();
+}

@@ -140,6 +140,16 @@ pub(crate) fn reclaim() {
     heap().unmap_free();
 }
 
+/// See [`crate::verify`].
+pub(crate) fn verify() {
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        certain(unsafe {
+            cache.as_ref().verify(|class, object| CENTRAL.is_object(class, object as usize))
+        });
+    }
+}
+
 /// See [`crate::trim`].
 pub(crate) fn trim(keep: usize) -> usize {
     if let Some(cache) = thread::existing() {

@@ -46,7 +46,7 @@ static void every_object_of_a_span(void)
 
 static void large_sizes(void)
 {
-    for (size_t size = DENSE; size < 64 * MIB; size += size / 19) {
+    for (size_t size = DENSE; size < 32 * MIB; size += size / 9) {
         for (size_t off = 0; off < 3; off++) {
             void *block = malloc(size - 1 + off);
             check(block, size - 1 + off, "malloc");

@@ -1,25 +1,8 @@
-/* Memory before main: a library's constructor, an IFUNC resolver that runs while relocations are still being processed,
- * constructors of the highest priority, and an environment that changes later. All of it is valid for the whole run. */
+/* Memory before main: constructors of the highest priority and later ones, and an environment that changes. What was
+ * got then is valid for the whole run. */
 #include "check.h"
 
-static char *from_resolver, *from_constructor;
-
-static int answer(void)
-{
-    return 42;
-}
-
-/* Runs inside the dynamic loader. */
-__attribute__((used)) static int (*resolve(void))(void)
-{
-    from_resolver = malloc(3000);
-    for (int i = 0; from_resolver && i < 3000; i++)
-        from_resolver[i] = (char)(i % 101);
-    free(malloc(700 * KIB));
-    return answer;
-}
-
-int resolved(void) __attribute__((ifunc("resolve")));
+static char *from_constructor;
 
 __attribute__((constructor(101))) static void first(void)
 {
@@ -41,11 +24,6 @@ __attribute__((constructor)) static void later(void)
 
 int main(void)
 {
-    CHECK(resolved() == 42, "the resolver's choice");
-    CHECK(from_resolver != NULL, "malloc in a resolver");
-    for (int i = 0; i < 3000; i++)
-        CHECK(from_resolver[i] == i % 101, "byte %d of a resolver's block", i);
-    free(from_resolver);
     CHECK(holds(from_constructor, 500 * KIB, 1), "a constructor's block");
     free(from_constructor);
     CHECK(getenv("TIERMALLOC_TEST_EARLY") != NULL, "the environment");
@@ -55,6 +33,6 @@ int main(void)
         setenv(name, "a value", 1);
     }
     clearenv();
-    puts("early: resolvers and constructors have memory, and it lasts");
+    puts("early: constructors have memory, and it lasts");
     return 0;
 }

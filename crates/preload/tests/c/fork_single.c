@@ -77,7 +77,7 @@ int main(void)
         blocks[i] = malloc(sizes[i]);
         fill(blocks[i], sizes[i], i);
     }
-    for (int round = 0; round < 60; round++) {
+    for (int round = 0; round < 30; round++) {
         pid_t pid = fork();
         CHECK(pid >= 0, "fork");
         if (pid == 0)
@@ -87,7 +87,7 @@ int main(void)
         if (round % 5 == 0)
             churn(round);
     }
-    CHECK(forked == 120, "%d calls of fork handlers", forked);
+    CHECK(forked == 60, "%d calls of fork handlers", forked);
     puts("fork: children own what the parent had, and the parent keeps it");
     return 0;
 }

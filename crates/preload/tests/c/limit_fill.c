@@ -12,6 +12,8 @@ static void small_first(struct list *list)
     for (size_t size = 200; size <= 8 * MIB; size *= 2)
         add_until_null(list, size);
     add_until_null(list, 64);
+    /* What the holes are made for. */
+    add_until_null(list, 100);
 }
 
 static void big_first(struct list *list)
