@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use tiermalloc_page_heap::{Put, RawLock, Span, State};
-use tiermalloc_size_class::{Class, SLOTS};
+use tiermalloc_size_class::{Class, SLOTS, index_in_span};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
 use crate::spans::{ChainBuilder, Spans};
@@ -220,14 +220,19 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         })
     }
 
-    /// Whether `object` is handed out: neither free in its span nor outside every object.
-    /// For messages and the hardened paths; takes no lock, so the answer is exact only while nobody
-    /// else frees or takes objects of the class.
+    /// Whether an object of `class`, handed out or free, starts at `address`. For messages and for
+    /// what a fork leaves behind; takes no lock, so the answer is exact only while nobody else takes
+    /// the span away.
     pub fn is_object(&self, class: Class, address: usize) -> bool {
         self.source.span_of(address).is_some_and(|span| {
             // SAFETY: registered spans are valid.
             let span = unsafe { span.as_ref() };
-            span.class() == Some(class) && (address - span.address()) % class.size() == 0
+            if span.class() != Some(class) {
+                return false;
+            }
+            let offset = address - span.address();
+            // A tail that no object covers may begin at a multiple of the size, too.
+            offset % class.size() == 0 && index_in_span(class, offset) < class.objects()
         })
     }
 

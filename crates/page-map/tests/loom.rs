@@ -6,7 +6,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
-use std::sync::Mutex as StdMutex;
+use std::sync::{Arc, Mutex as StdMutex};
 
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -93,13 +93,17 @@ unsafe impl Sync for World {}
 unsafe impl Send for World {}
 
 impl World {
-    fn new() -> std::sync::Arc<Self> {
-        let world = std::sync::Arc::new(Self {
+    fn empty() -> Arc<Self> {
+        Arc::new(Self {
             map: Map::new(),
             spans: [Payload::new(), Payload::new()],
             handed_out: AtomicBool::new(false),
             memory: Memory::default(),
-        });
+        })
+    }
+    /// With the home window in its place.
+    fn new() -> Arc<Self> {
+        let world = Self::empty();
         world.ensure(HOME_PAGE, 1);
         world
     }
@@ -119,13 +123,14 @@ impl World {
     }
 }
 
-fn spawn(
-    world: &std::sync::Arc<World>,
-    f: impl FnOnce(&World) + 'static,
-) -> thread::JoinHandle<()> {
-    let world = std::sync::Arc::clone(world);
+fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
+    let world = Arc::clone(world);
     thread::spawn(move || f(&world))
 }
+
+// The writer is the main thread in each model, because loom runs it first: every read of the other
+// thread then branches over what it may see. (loom remembers only the last access of each atomic, so a
+// reader that went first would be forgotten once the writer has read the same word.)
 
 /// While a leaf and a span in it are published, a reader finds nothing or a span with all that was
 /// written to it before (M2, M3: release in `publish` and `set`, acquire in `locate` and `span`).
@@ -134,19 +139,17 @@ fn a_reader_of_a_new_leaf_sees_nothing_or_all_of_the_span() {
     for page in [TREE_PAGE, FAR_PAGE] {
         loom::model(move || {
             let world = World::new();
-            let writer = spawn(&world, move |world| {
-                world.spans[0].write(42);
-                world.ensure(page, 1);
-                world.set(page, 1, 0);
+            let reader = spawn(&world, move |world| {
+                let class = world.class(page);
+                assert!(class == 0 || class == CLASS as usize);
+                if let Some(span) = world.seen(page) {
+                    assert_eq!(span.read(), 42);
+                }
             });
-            let class = world.class(page);
-            assert!(class == 0 || class == CLASS as usize);
-            if let Some(span) = world.seen(page) {
-                assert_eq!(span.read(), 42);
-            }
-            writer.join().unwrap();
-            assert_eq!(world.seen(page).map(Payload::read), Some(42));
-            assert_eq!(world.class(page), CLASS as usize);
+            world.spans[0].write(42);
+            world.ensure(page, 1);
+            world.set(page, 1, 0);
+            reader.join().unwrap();
         });
     }
 }
@@ -156,19 +159,43 @@ fn a_reader_of_a_new_leaf_sees_nothing_or_all_of_the_span() {
 fn a_reader_of_the_home_window_sees_nothing_or_all_of_the_span() {
     loom::model(|| {
         let world = World::new();
-        let writer = spawn(&world, |world| {
-            world.spans[0].write(42);
-            world.set(HOME_PAGE - 1, 2, 0);
-        });
-        for page in [HOME_PAGE, HOME_PAGE - 1] {
-            if let Some(span) = world.seen(page) {
-                assert_eq!(span.read(), 42);
+        let reader = spawn(&world, |world| {
+            for page in [HOME_PAGE, HOME_PAGE - 1] {
+                if let Some(span) = world.seen(page) {
+                    assert_eq!(span.read(), 42);
+                }
             }
-        }
-        writer.join().unwrap();
-        for page in [HOME_PAGE, HOME_PAGE - 1] {
-            assert_eq!(world.seen(page).map(Payload::read), Some(42));
-        }
+        });
+        world.spans[0].write(42);
+        world.set(HOME_PAGE - 1, 2, 0);
+        reader.join().unwrap();
+    });
+}
+
+/// A page that changes hands: a reader sees the old span, none, or the new one, each whole, and
+/// nobody's class but theirs (M3, M4).
+#[test]
+fn a_reader_of_a_page_that_changes_hands_sees_one_of_its_spans_whole() {
+    loom::model(|| {
+        let world = World::new();
+        world.spans[0].write(1);
+        world.set(HOME_PAGE, 1, 0);
+        let reader = spawn(&world, |world| {
+            let class = world.class(HOME_PAGE);
+            assert!(class == 0 || class == CLASS as usize);
+            match world.seen(HOME_PAGE) {
+                Some(span) if std::ptr::eq(span, &raw const world.spans[0]) => {
+                    assert_eq!(span.read(), 1);
+                }
+                Some(span) => assert_eq!(span.read(), 2),
+                None => {}
+            }
+        });
+        // SAFETY: the page's one writer.
+        unsafe { world.map.clear(HOME_PAGE, 1) };
+        world.spans[1].write(2);
+        world.set(HOME_PAGE, 1, 1);
+        reader.join().unwrap();
     });
 }
 
@@ -179,24 +206,25 @@ fn who_is_handed_an_address_finds_its_span() {
     for page in [HOME_PAGE - 1, TREE_PAGE] {
         loom::model(move || {
             let world = World::new();
-            let writer = spawn(&world, move |world| {
-                world.spans[0].write(42);
-                world.ensure(page, 2);
-                world.set(page, 1, 0);
-                world.handed_out.store(true, Ordering::Release);
-                world.set(page + 1, 1, 1);
-                // SAFETY: the page's one writer.
-                unsafe { world.map.clear(page + 1, 1) };
-            });
-            if world.handed_out.load(Ordering::Acquire) {
+            let reader = spawn(&world, move |world| {
+                if !world.handed_out.load(Ordering::Acquire) {
+                    return;
+                }
                 assert_eq!(world.class(page), CLASS as usize);
                 assert_eq!(world.seen(page).map(Payload::read), Some(42));
                 // SAFETY: the page's entry does not change any more.
                 if let Some(class) = unsafe { world.map.home_class_id(page * PAGE) } {
                     assert_eq!(class, CLASS as usize);
                 }
-            }
-            writer.join().unwrap();
+            });
+            world.spans[0].write(42);
+            world.ensure(page, 2);
+            world.set(page, 1, 0);
+            world.handed_out.store(true, Ordering::Release);
+            world.set(page + 1, 1, 1);
+            // SAFETY: the page's one writer.
+            unsafe { world.map.clear(page + 1, 1) };
+            reader.join().unwrap();
             assert!(world.seen(page + 1).is_none());
             assert_eq!(world.class(page + 1), 0);
         });
@@ -231,12 +259,7 @@ fn two_threads_ensuring_one_leaf_share_it() {
 #[test]
 fn two_first_regions_agree_on_the_home_window() {
     loom::model(|| {
-        let world = std::sync::Arc::new(World {
-            map: Map::new(),
-            spans: [Payload::new(), Payload::new()],
-            handed_out: AtomicBool::new(false),
-            memory: Memory::default(),
-        });
+        let world = World::empty();
         let other = spawn(&world, |world| {
             world.ensure(TREE_PAGE, 1);
             world.set(TREE_PAGE, 1, 0);
@@ -265,15 +288,15 @@ fn two_first_regions_agree_on_the_home_window() {
 fn a_foreign_address_is_not_mine_at_any_moment() {
     loom::model(|| {
         let world = World::new();
-        let writer = spawn(&world, |world| {
-            world.ensure(TREE_PAGE, 1);
-            world.set(TREE_PAGE, 1, 0);
-            world.set(HOME_PAGE, 1, 1);
+        let reader = spawn(&world, |world| {
+            for page in [0, TREE_PAGE + 1, FAR_PAGE, HOME_PAGE - 1, usize::MAX / PAGE] {
+                assert!(world.seen(page).is_none());
+                assert_eq!(world.class(page), 0);
+            }
         });
-        for page in [0, TREE_PAGE + 1, FAR_PAGE, HOME_PAGE - 1, usize::MAX / PAGE] {
-            assert!(world.seen(page).is_none());
-            assert_eq!(world.class(page), 0);
-        }
-        writer.join().unwrap();
+        world.ensure(TREE_PAGE, 1);
+        world.set(TREE_PAGE, 1, 0);
+        world.set(HOME_PAGE, 1, 1);
+        reader.join().unwrap();
     });
 }

@@ -19,8 +19,8 @@ fn page_size() -> usize {
 ///
 /// # Safety
 /// `pointer` is writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn posix_memalign(
+#[inline]
+pub(crate) unsafe fn posix_memalign(
     pointer: *mut *mut c_void,
     align: usize,
     size: usize,
@@ -41,8 +41,8 @@ pub unsafe extern "C" fn posix_memalign(
 }
 
 /// glibc's semantics: an alignment that is no power of two is rounded up to one.
-#[unsafe(no_mangle)]
-pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+#[inline]
+pub(crate) fn memalign(align: usize, size: usize) -> *mut c_void {
     match align.max(raw::MIN_ALIGN).checked_next_power_of_two() {
         Some(align) => raw::alloc(size, align).cast(),
         None => {
@@ -52,21 +52,15 @@ pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// C11; the size need not be a multiple of the alignment.
-#[unsafe(no_mangle)]
-pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
-    memalign(align, size)
-}
-
 /// `size` bytes on a page.
-#[unsafe(no_mangle)]
-pub extern "C" fn valloc(size: usize) -> *mut c_void {
+#[inline]
+pub(crate) fn valloc(size: usize) -> *mut c_void {
     memalign(page_size(), size)
 }
 
 /// `size` bytes, rounded up to whole pages, on a page.
-#[unsafe(no_mangle)]
-pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
+#[inline]
+pub(crate) fn pvalloc(size: usize) -> *mut c_void {
     let page = page_size();
     match size.checked_next_multiple_of(page) {
         Some(bytes) => memalign(page, bytes.max(page)),

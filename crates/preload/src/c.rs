@@ -1,4 +1,4 @@
-//! malloc, free, calloc, realloc and what belongs to them.
+//! malloc, free, calloc, realloc and what belongs to them; [`crate::exports`] gives them their names.
 //!
 //! Every function leaves `errno` alone when it succeeds, and sets it to `ENOMEM` (or `EINVAL`, where
 //! the standard says so) when it fails.
@@ -8,8 +8,7 @@ use core::ptr;
 
 use facade::raw;
 
-/// # Safety
-/// `errno` belongs to the calling thread.
+/// Sets the calling thread's `errno`.
 #[inline]
 pub(crate) fn set_errno(value: libc::c_int) {
     // SAFETY: the location is the thread's own.
@@ -24,8 +23,8 @@ pub(crate) fn overflow() -> *mut c_void {
 }
 
 /// `size` bytes at alignment 16; for 0 bytes a pointer of its own.
-#[unsafe(no_mangle)]
-pub extern "C" fn malloc(size: usize) -> *mut c_void {
+#[inline(always)]
+pub(crate) fn malloc(size: usize) -> *mut c_void {
     raw::malloc(size).cast()
 }
 
@@ -33,45 +32,15 @@ pub extern "C" fn malloc(size: usize) -> *mut c_void {
 ///
 /// # Safety
 /// `pointer` is null or a live allocation, which is not used any more.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free(pointer: *mut c_void) {
-    // SAFETY: passed on to the caller.
-    unsafe { raw::free(pointer.cast()) }
-}
-
-/// The old name of `free` on some systems.
-///
-/// # Safety
-/// As for [`free`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cfree(pointer: *mut c_void) {
-    // SAFETY: passed on to the caller.
-    unsafe { raw::free(pointer.cast()) }
-}
-
-/// C23. The size is not believed, so a wrong one never corrupts.
-///
-/// # Safety
-/// As for [`free`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(pointer: *mut c_void, _size: usize) {
-    // SAFETY: passed on to the caller.
-    unsafe { raw::free(pointer.cast()) }
-}
-
-/// C23. Neither size nor alignment is believed.
-///
-/// # Safety
-/// As for [`free`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(pointer: *mut c_void, _align: usize, _size: usize) {
+#[inline(always)]
+pub(crate) unsafe fn free(pointer: *mut c_void) {
     // SAFETY: passed on to the caller.
     unsafe { raw::free(pointer.cast()) }
 }
 
 /// `count * size` bytes, all zero.
-#[unsafe(no_mangle)]
-pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+#[inline(always)]
+pub(crate) fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
         Some(bytes) => raw::alloc_zeroed(bytes, raw::MIN_ALIGN).cast(),
         None => overflow(),
@@ -82,8 +51,8 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 ///
 /// # Safety
 /// `pointer` is null or a live allocation, not used any more if the answer is another address.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
+#[inline(always)]
+pub(crate) unsafe fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
     if pointer.is_null() {
         return raw::malloc(size).cast();
     }
@@ -101,8 +70,8 @@ pub unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_vo
 ///
 /// # Safety
 /// As for [`realloc`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn reallocarray(
+#[inline(always)]
+pub(crate) unsafe fn reallocarray(
     pointer: *mut c_void,
     count: usize,
     size: usize,
@@ -118,8 +87,8 @@ pub unsafe extern "C" fn reallocarray(
 ///
 /// # Safety
 /// `pointer` is null or a live allocation.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_usable_size(pointer: *mut c_void) -> usize {
+#[inline(always)]
+pub(crate) unsafe fn malloc_usable_size(pointer: *mut c_void) -> usize {
     if pointer.is_null() {
         return 0;
     }

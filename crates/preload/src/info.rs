@@ -35,8 +35,7 @@ fn free_bytes(stats: &Stats) -> usize {
 /// The heap in glibc's terms: `arena` is what was taken from the system but for huge blocks, `hblkhd`
 /// those, `uordblks` what the program holds of the arena, `fordblks` what it does not, `keepcost`
 /// what `malloc_trim` could give back.
-#[unsafe(no_mangle)]
-pub extern "C" fn mallinfo2() -> Mallinfo2 {
+pub(crate) fn mallinfo2() -> Mallinfo2 {
     let s = stats();
     Mallinfo2 {
         arena: s.mapped - s.huge,
@@ -51,8 +50,7 @@ pub extern "C" fn mallinfo2() -> Mallinfo2 {
 }
 
 /// [`mallinfo2`] cut off at what 32 bits hold.
-#[unsafe(no_mangle)]
-pub extern "C" fn mallinfo() -> Mallinfo {
+pub(crate) fn mallinfo() -> Mallinfo {
     let m = mallinfo2();
     let all = [
         m.arena, m.ordblks, m.smblks, m.hblks, m.hblkhd, m.usmblks, m.fsmblks, m.uordblks,
@@ -114,8 +112,7 @@ impl Text {
 }
 
 /// Prints what the heap holds to standard error.
-#[unsafe(no_mangle)]
-pub extern "C" fn malloc_stats() {
+pub(crate) fn malloc_stats() {
     let s = stats();
     let mut text = Text::new();
     text.add(b"tiermalloc: heap in bytes, ").number(s.threads, 1).add(b" thread caches\n");
@@ -134,8 +131,7 @@ pub extern "C" fn malloc_stats() {
 ///
 /// # Safety
 /// `stream` is an open stream.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+pub(crate) unsafe fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
     if options != 0 {
         return libc::EINVAL;
     }
@@ -157,14 +153,12 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
 }
 
 /// Gives memory back to the system, but for `keep` bytes. 1 if any went back.
-#[unsafe(no_mangle)]
-pub extern "C" fn malloc_trim(keep: usize) -> c_int {
+pub(crate) fn malloc_trim(keep: usize) -> c_int {
     (trim(keep) > 0) as c_int
 }
 
 /// Accepts glibc's parameters, none of which means anything here, as glibc does: 1.
-#[unsafe(no_mangle)]
-pub extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
+pub(crate) fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
     1
 }
 

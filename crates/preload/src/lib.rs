@@ -2,7 +2,8 @@
 //!
 //! - [`c`]: malloc and its family, with glibc's semantics where the standards leave room.
 //! - [`aligned`]: the aligned ones.
-//! - [`aliases`]: glibc's other names for them, and the hooks that a static glibc calls.
+//! - [`exports`]: the names of all these, glibc's other ones included.
+//! - [`lifecycle`]: what happens when the library is loaded, and at its end.
 //! - [`info`]: malloc_stats, mallinfo and the like.
 //! - [`cxx`]: operator new and delete.
 //!
@@ -12,12 +13,12 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-mod aliases;
 mod aligned;
 mod c;
 mod cxx;
+mod exports;
 mod info;
-mod pin;
+mod lifecycle;
 
 /// Nothing here panics; should that be wrong, the program ends with a line that says so.
 #[panic_handler]

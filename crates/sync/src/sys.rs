@@ -16,6 +16,7 @@ mod nr {
     pub const MUNMAP: usize = 11;
     pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
+    pub const ARCH_PRCTL: usize = 158;
     pub const FUTEX: usize = 202;
 }
 
@@ -205,6 +206,27 @@ pub fn now_ms() -> u64 {
     // SAFETY: `now` is writable; on failure it stays zero.
     unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// The address that the calling thread's TLS is reached from; 0 while it has none, as early in the
+/// start of a static program.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub fn thread_pointer() -> usize {
+    const ARCH_GET_FS: usize = 0x1003;
+    let mut base = 0usize;
+    // SAFETY: `base` is writable. Reading the register itself is not allowed on every kernel.
+    unsafe { syscall(nr::ARCH_PRCTL, [ARCH_GET_FS, &raw mut base as usize, 0, 0, 0, 0]) };
+    base
+}
+
+/// The address that the calling thread's TLS is reached from; 0 while it has none, as early in the
+/// start of a static program.
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+pub fn thread_pointer() -> usize {
+    let base: usize;
+    // SAFETY: reads a register that every program may read.
+    unsafe { core::arch::asm!("mrs {}, tpidr_el0", out(reg) base, options(nomem, nostack)) };
+    base
 }
 
 /// Writes to standard error, in one call, whatever the kernel takes of it.

@@ -78,3 +78,15 @@ pub fn verify() {
 pub fn prepare_for_fork() {
     fork::install();
 }
+
+/// For a library that is about to be unloaded: threads' ends are not told to the allocator any more.
+/// What threads have cached then stays with them; the allocator works on, for as long as it is there.
+pub fn forget_threads() {
+    thread::delete_key();
+}
+
+/// For a library that may be called before the loader has filled its TLS block: gives the calling
+/// thread's word its first value if it has none. Does nothing where a thread has no TLS at all yet.
+pub fn prepare_thread_word() {
+    tls::prepare();
+}

@@ -74,7 +74,6 @@ fn create() -> Option<&'static ThreadCache> {
 }
 
 /// The key, if it has been made.
-#[allow(dead_code)] // the initial-exec build asks only `key`
 pub(crate) fn key_if_ready() -> Option<libc::pthread_key_t> {
     match KEY.load(Ordering::Acquire) {
         0 | MAKING => None,
@@ -98,6 +97,15 @@ pub(crate) fn key() -> Option<libc::pthread_key_t> {
             Err(MAKING) => tiermalloc_sync::spin_hint(),
             Err(key) => return Some((key - 1) as libc::pthread_key_t),
         }
+    }
+}
+
+/// See [`crate::forget_threads`]. A key is made anew if a thread comes later.
+pub(crate) fn delete_key() {
+    if let Some(key) = key_if_ready() {
+        KEY.store(0, Ordering::Release);
+        // SAFETY: the key exists, and from here on nobody finds it.
+        unsafe { libc::pthread_key_delete(key) };
     }
 }
 

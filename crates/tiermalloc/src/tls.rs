@@ -61,6 +61,13 @@ mod imp {
         cache
     }
 
+    /// See [`crate::prepare_thread_word`].
+    pub(crate) fn prepare() {
+        if tiermalloc_sync::sys::thread_pointer() != 0 && cache().is_null() {
+            set_cache(EMPTY.as_ptr());
+        }
+    }
+
     #[inline]
     pub(crate) fn set_cache(cache: *const ThreadCache) {
         // SAFETY: writes the thread's word.
@@ -107,6 +114,9 @@ mod imp {
         if value.is_null() { EMPTY.as_ptr() } else { value.cast() }
     }
 
+    /// A key's value starts as null, which `cache` knows.
+    pub(crate) fn prepare() {}
+
     #[inline]
     pub(crate) fn set_cache(cache: *const ThreadCache) {
         if let Some(key) = thread::key() {
@@ -116,4 +126,4 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{cache, set_cache};
+pub(crate) use imp::{cache, prepare, set_cache};

@@ -73,7 +73,7 @@ pub fn static_archive() -> Option<PathBuf> {
 pub fn skipped_on_system(what: &str) -> bool {
     let system = shared_object().is_none();
     if system {
-        eprintln!("skipped: {what} needs the library, and this is a run on the system's allocator");
+        eprintln!("skipped on the system's allocator: {what}");
     }
     system
 }

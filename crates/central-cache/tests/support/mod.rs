@@ -1,0 +1,198 @@
+//! What the tests share: a page heap over memory that can refuse, wrapped into a span source that
+//! keeps a list of its spans and can refuse as well.
+// Every test binary is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::BTreeSet;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tiermalloc_central_cache::{CentralCache, Chain, SpanSource};
+use tiermalloc_page_heap::{HeapStats, PageHeap, PageSource, Span};
+use tiermalloc_page_map::PageMap;
+use tiermalloc_size_class::{Class, PAGE_SIZE};
+use tiermalloc_sync::DefaultRawMutex;
+
+/// Counts calls and says which of them are refused.
+pub struct Refusals {
+    calls: AtomicUsize,
+    from: AtomicUsize,
+    count: AtomicUsize,
+}
+
+impl Refusals {
+    fn none() -> Self {
+        Self { calls: AtomicUsize::new(0), from: AtomicUsize::new(0), count: AtomicUsize::new(0) }
+    }
+
+    /// Refuses `count` calls, the first of them the `n`-th from now (1 is the next).
+    pub fn refuse(&self, n: usize, count: usize) {
+        self.calls.store(0, Ordering::Relaxed);
+        self.from.store(n, Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    /// Calls since the last [`refuse`](Self::refuse).
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        call.checked_sub(self.from.load(Ordering::Relaxed))
+            .is_some_and(|late| late < self.count.load(Ordering::Relaxed))
+    }
+}
+
+/// Pages from std's allocator, all of them given back at the end.
+pub struct Pages {
+    pub refusals: Refusals,
+    taken: Mutex<Vec<(usize, Layout)>>,
+}
+
+// SAFETY: std's allocator gives zeroed, aligned memory that is ours until the drop.
+unsafe impl PageSource for Pages {
+    fn os_page_size(&self) -> usize {
+        4096
+    }
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if self.refusals.refused() {
+            return None;
+        }
+        let layout = Layout::from_size_align(bytes, PAGE_SIZE).ok()?;
+        // SAFETY: regions are not empty.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        self.taken.lock().unwrap().push((memory.as_ptr() as usize, layout));
+        Some(memory)
+    }
+    unsafe fn release(&self, _: NonNull<u8>, _: usize) -> bool {
+        false
+    }
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: nobody needs what the range holds.
+        unsafe { start.write_bytes(0, bytes) };
+        true
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for (address, layout) in self.taken.get_mut().unwrap().drain(..) {
+            // SAFETY: taken with this layout, and the heap over it is gone.
+            unsafe { dealloc(address as *mut u8, layout) }
+        }
+    }
+}
+
+/// A source of spans that knows which of them are out.
+pub struct Spans<'m> {
+    heap: PageHeap<'m, DefaultRawMutex, Pages>,
+    pub refusals: Refusals,
+    out: Mutex<BTreeSet<usize>>,
+    pub freed: AtomicUsize,
+}
+
+impl<'m> Spans<'m> {
+    pub fn new(map: &'m PageMap<Span>) -> Self {
+        let pages = Pages { refusals: Refusals::none(), taken: Mutex::new(Vec::new()) };
+        Self {
+            heap: PageHeap::new(map, pages),
+            refusals: Refusals::none(),
+            out: Mutex::new(BTreeSet::new()),
+            freed: AtomicUsize::new(0),
+        }
+    }
+
+    /// Spans that were taken and not given back.
+    pub fn spans_out(&self) -> usize {
+        self.out.lock().unwrap().len()
+    }
+
+    pub fn heap(&self) -> &PageHeap<'m, DefaultRawMutex, Pages> {
+        &self.heap
+    }
+
+    /// The source of the heap's pages.
+    pub fn pages(&self) -> &Pages {
+        self.heap.source()
+    }
+
+    pub fn heap_stats(&self) -> HeapStats {
+        self.heap.stats()
+    }
+}
+
+// SAFETY: the page heap's word, which this passes on.
+unsafe impl SpanSource for Spans<'_> {
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
+        if self.refusals.refused() {
+            return None;
+        }
+        let span = self.heap.alloc_objects(class)?;
+        // SAFETY: just allocated.
+        let address = unsafe { span.as_ref() }.address();
+        assert!(self.out.lock().unwrap().insert(address), "the heap gave a span out twice");
+        Some(span)
+    }
+    unsafe fn free_span(&self, span: NonNull<Span>) {
+        // SAFETY: the caller's alone until it is freed below.
+        let (address, live) = unsafe { (span.as_ref().address(), span.as_ref().live()) };
+        assert_eq!(live, 0, "a span is freed with an object handed out");
+        assert!(self.out.lock().unwrap().remove(&address), "a span is freed twice");
+        self.freed.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { self.heap.free_objects(span) }
+    }
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
+        self.heap.map().span(address)
+    }
+}
+
+pub type Cache<'m> = CentralCache<DefaultRawMutex, Spans<'m>>;
+
+/// Runs a test on a central cache of its own.
+pub fn with_cache<T>(test: impl FnOnce(&Cache<'_>) -> T) -> T {
+    let map = PageMap::boxed();
+    let cache = Box::new(Cache::new(Spans::new(&map)));
+    test(&cache)
+}
+
+pub fn class_of_size(size: usize) -> Class {
+    let class = tiermalloc_size_class::class_of(size, 8).unwrap();
+    assert_eq!(class.size(), size, "no class of exactly this size");
+    class
+}
+
+/// All objects of a chain, in order; checks that the chain is as long as it says.
+pub fn objects(mut chain: Chain) -> Vec<*mut u8> {
+    let mut all = Vec::with_capacity(chain.count);
+    // SAFETY: the tests own the chains that they get.
+    while let Some(object) = unsafe { chain.pop() } {
+        all.push(object);
+    }
+    assert_eq!(chain.count, 0, "the chain is as long as it says");
+    all
+}
+
+/// A chain of these objects in this order.
+pub fn chain_of(objects: &[*mut u8]) -> Chain {
+    let mut chain = Chain::EMPTY;
+    for &object in objects.iter().rev() {
+        // SAFETY: the tests own what they pass, or store it to see it refused.
+        unsafe { chain.push(object) };
+    }
+    chain
+}
+
+/// Fetches until there are `count` objects.
+pub fn fetch_all(cache: &Cache<'_>, class: Class, count: usize) -> Vec<*mut u8> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let chain = cache.fetch(class, (count - all.len()).min(class.batch()));
+        assert!(chain.count > 0, "memory ran out");
+        all.extend(objects(chain));
+    }
+    all
+}

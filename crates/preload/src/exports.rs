@@ -1,0 +1,72 @@
+//! The names under which programs find the C surface: one table.
+//!
+//! Nothing in the library calls another function by one of these names. Such a call would go through
+//! the loader's search, and where the library was loaded with `RTLD_LOCAL` it would find glibc's.
+
+use core::ffi::{c_int, c_void};
+
+use crate::{aligned, c, info};
+
+/// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
+/// says.
+macro_rules! export {
+    ($($($name:ident)+ ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $what:expr;)*) => {$(
+        export!(@each [$($name)+] ($($arg: $type),*) ($($result)?) $what);
+    )*};
+    (@each [$($name:ident)+] $args:tt $result:tt $what:expr) => {$(
+        export!(@one $name $args $result $what);
+    )+};
+    (@one $name:ident ($($arg:ident: $type:ty),*) ($($result:ty)?) $what:expr) => {
+        /// See the C library's documentation of this name.
+        ///
+        /// # Safety
+        /// As C asks: pointers are null or live allocations, streams are open, results writable.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
+            #[allow(unused_unsafe)]
+            // SAFETY: passed on to the caller.
+            unsafe {
+                $what
+            }
+        }
+    };
+}
+
+type Pointer = *mut c_void;
+
+export! {
+    malloc __libc_malloc (size: usize) -> Pointer = c::malloc(size);
+    free cfree __libc_free __libc_cfree (pointer: Pointer) = c::free(pointer);
+    // C23. Neither size nor alignment is believed, so that a wrong one never corrupts.
+    free_sized (pointer: Pointer, _size: usize) = c::free(pointer);
+    free_aligned_sized (pointer: Pointer, _align: usize, _size: usize) = c::free(pointer);
+    calloc __libc_calloc (count: usize, size: usize) -> Pointer = c::calloc(count, size);
+    realloc __libc_realloc (pointer: Pointer, size: usize) -> Pointer = c::realloc(pointer, size);
+    reallocarray __libc_reallocarray (pointer: Pointer, count: usize, size: usize) -> Pointer =
+        c::reallocarray(pointer, count, size);
+    malloc_usable_size (pointer: Pointer) -> usize = c::malloc_usable_size(pointer);
+
+    posix_memalign __posix_memalign (pointer: *mut Pointer, align: usize, size: usize) -> c_int =
+        aligned::posix_memalign(pointer, align, size);
+    // C11's size need not be a multiple of the alignment.
+    memalign __libc_memalign aligned_alloc (align: usize, size: usize) -> Pointer =
+        aligned::memalign(align, size);
+    valloc __libc_valloc (size: usize) -> Pointer = aligned::valloc(size);
+    pvalloc __libc_pvalloc (size: usize) -> Pointer = aligned::pvalloc(size);
+
+    mallinfo () -> info::Mallinfo = info::mallinfo();
+    mallinfo2 () -> info::Mallinfo2 = info::mallinfo2();
+    malloc_stats () = info::malloc_stats();
+    malloc_info (options: c_int, stream: *mut libc::FILE) -> c_int =
+        info::malloc_info(options, stream);
+    malloc_trim (keep: usize) -> c_int = info::malloc_trim(keep);
+    mallopt (parameter: c_int, value: c_int) -> c_int = info::mallopt(parameter, value);
+
+    // What the rest of a static glibc calls in the file that malloc comes from, around a fork and at
+    // a thread's end. With these here, linking never draws in glibc's own malloc. Our fork handlers
+    // and our thread key do both, so there is nothing to do; a shared glibc has its own.
+    __malloc_fork_lock_parent () = {};
+    __malloc_fork_unlock_parent () = {};
+    __malloc_fork_unlock_child () = {};
+    __malloc_arena_thread_freeres () = {};
+}
