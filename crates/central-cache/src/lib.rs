@@ -78,6 +78,10 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
     }
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 // SAFETY: passed on to the source behind the reference.
 unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
     fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {

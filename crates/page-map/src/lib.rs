@@ -38,6 +38,10 @@
 #[cfg(any(feature = "alloc", tiermalloc_loom))]
 extern crate alloc;
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 mod leaf;
 
 use core::alloc::Layout;
@@ -249,7 +253,7 @@ impl<T, const ROOT: usize, const LEAF: usize> PageMap<T, ROOT, LEAF> {
             return;
         }
         let below = Self::WINDOW - Self::WINDOW / 8;
-        let base = (address & !(PAGE_SIZE - 1)).saturating_sub(below).max(PAGE_SIZE);
+        let base = (address.saturating_sub(below) & !(PAGE_SIZE - 1)).max(PAGE_SIZE);
         // Relaxed on both: the window is a number, nothing is published by it. Whoever loses uses
         // the winner's.
         let _ =

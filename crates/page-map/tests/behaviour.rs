@@ -150,3 +150,95 @@ fn real_addresses_of_the_ordinary_map() {
         assert_eq!(MAP.class_id(address + 3 * PAGE), 0);
     }
 }
+
+#[test]
+fn a_loser_of_the_race_for_a_leaf_gives_its_memory_back() {
+    // More threads than one ask for the same leaves at once, again and again.
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Shared(AtomicUsize);
+    // SAFETY: std's allocator keeps the promises of the trait.
+    unsafe impl MapMemory for Shared {
+        fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: leaves and roots are not empty.
+            NonNull::new(unsafe { alloc_zeroed(layout) })
+        }
+        unsafe fn free(&self, memory: NonNull<u8>, layout: Layout) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: passed on to the caller.
+            unsafe { dealloc(memory.as_ptr(), layout) }
+        }
+    }
+
+    for _ in 0..50 {
+        let (map, memory, start) = (Small::new(), Shared::default(), Barrier::new(4));
+        map.ensure(7 * 16 * PAGE, PAGE, &memory).unwrap();
+        let values = [10u32, 11, 12, 13];
+        std::thread::scope(|scope| {
+            for (i, value) in values.iter().enumerate() {
+                let (map, memory, start) = (&map, &memory, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    map.ensure(0, 64 * PAGE, memory).unwrap();
+                    for page in (i..64).step_by(4) {
+                        // SAFETY: this thread is the page's one writer.
+                        unsafe { map.set(page, 1, NonNull::from(value), 1 + i as u8) };
+                    }
+                });
+            }
+        });
+        for page in 0..64 {
+            assert_eq!(map.class_id(page * PAGE), 1 + page % 4);
+            assert_eq!(map.span(page * PAGE), Some(NonNull::from(&values[page % 4])));
+        }
+        assert_eq!(memory.0.load(Ordering::Relaxed), 4, "a leaf per 16 pages");
+    }
+}
+
+#[cfg(feature = "alloc")]
+#[test]
+fn a_boxed_map_is_empty_and_serves() {
+    let map: Box<PageMap<u32>> = PageMap::boxed();
+    assert_eq!(map.span(0x7f00_0000_0000), None);
+    let mut value = 1u32;
+    map.ensure(0x7f00_0000_0000, PAGE, &Memory::new(0)).unwrap();
+    // SAFETY: nobody else writes to this map.
+    unsafe { map.set(0x7f00_0000_0000 / PAGE, 1, NonNull::from(&mut value), 9) };
+    assert_eq!(map.class_id(0x7f00_0000_0000), 9);
+}
+
+/// Pages of `[start, start + bytes)` that are in memory, as far as the kernel tells.
+#[cfg(target_os = "linux")]
+fn resident(start: usize, bytes: usize) -> Option<usize> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open("/proc/self/pagemap").ok()?;
+    let page = tiermalloc_sync::sys::os_page_size();
+    let (first, last) = (start / page, (start + bytes).div_ceil(page));
+    let mut entries = vec![0u8; (last - first) * 8];
+    file.read_exact_at(&mut entries, first as u64 * 8).ok()?;
+    Some(entries.chunks(8).filter(|entry| entry[7] & 0x80 != 0).count())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_map_costs_no_memory_until_it_is_used() {
+    static MAP: PageMap<u32> = PageMap::new();
+    // Where the kernel backs any aligned 2 MiB with a huge page, there is nothing to count.
+    let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if huge.is_ok_and(|mode| mode.contains("[always]")) {
+        return;
+    }
+    let (start, bytes) = (&raw const MAP as usize, size_of_val(&MAP));
+    let Some(before) = resident(start, bytes) else { return };
+    // Its first and last page may be shared with a neighbour in the executable.
+    assert!(before <= 2, "{before}");
+    let mut value = 1u32;
+    MAP.ensure(0x7f00_0000_0000, 8 * PAGE, &Memory::new(0)).unwrap();
+    // SAFETY: nobody else writes to this map.
+    unsafe { MAP.set(0x7f00_0000_0000 / PAGE, 8, NonNull::from(&mut value), 9) };
+    let after = resident(start, bytes).unwrap();
+    assert!(after <= before + 3, "the window's address, class bytes, pointers: {before} {after}");
+}

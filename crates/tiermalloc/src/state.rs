@@ -19,21 +19,23 @@ const THREAD_CACHE: usize = 4 << 20;
 /// From pages to spans and classes. All zero: it lies in `.bss` and costs no memory until used.
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
 
-/// Central cache over page heap over operating system.
-pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> =
-    CentralCache::new(Pages(PageHeap::new(&MAP, OsPages::new())));
+/// Spans of pages, from the operating system.
+static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new());
+
+/// Batches and spans of every class. All zero, for which its source has to be without content.
+pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
 
 pub(crate) static BUDGET: Budget = Budget::new(TOTAL_CACHE, THREAD_CACHE);
 
 pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
 
 /// The page heap as the central cache sees it.
-pub(crate) struct Pages(PageHeap<'static, RawFutexMutex, OsPages>);
+pub(crate) struct Pages;
 
 /// The page heap.
 #[inline]
 pub(crate) fn heap() -> &'static PageHeap<'static, RawFutexMutex, OsPages> {
-    &CENTRAL.source().0
+    &HEAP
 }
 
 // SAFETY: the page heap's word, which this passes on.
@@ -41,11 +43,11 @@ unsafe impl SpanSource for Pages {
     fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
         // Before the process takes more memory: what a fork has left behind.
         fork::adopt_one();
-        self.0.alloc_objects(class)
+        HEAP.alloc_objects(class)
     }
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: passed on to the caller.
-        unsafe { self.0.free_objects(span) }
+        unsafe { HEAP.free_objects(span) }
     }
     #[inline]
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
