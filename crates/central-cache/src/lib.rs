@@ -28,6 +28,10 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 mod central;
 mod chain;
 mod spans;
@@ -77,10 +81,6 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
         self.map().span(address)
     }
 }
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
 
 // SAFETY: passed on to the source behind the reference.
 unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {

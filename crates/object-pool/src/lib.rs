@@ -31,6 +31,10 @@
 #[cfg(feature = "memmap2")]
 extern crate std;
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 mod pool;
 mod raw;
 mod source;

@@ -5,6 +5,9 @@ use core::ptr::{self, NonNull};
 
 use crate::ChunkSource;
 
+/// Longest chunk that a source is asked for because its user wanted it.
+const CHUNK_MAX: usize = isize::MAX as usize / 2;
+
 /// An object on the free list (P2).
 struct Free {
     next: *mut Free,
@@ -38,10 +41,15 @@ unsafe impl Send for RawPool {}
 impl RawPool {
     /// An empty pool of objects of `object` layout that takes `chunk_bytes` at a time (rounded up to
     /// hold at least one object). Takes no memory yet.
+    ///
+    /// # Panics
+    /// When one object and its chunk's header are larger than the address space.
     pub const fn new(object: Layout, chunk_bytes: usize) -> Self {
         let align = max(object.align(), align_of::<Free>());
         let size = round_up(max(object.size(), size_of::<Free>()), align);
-        let chunk_size = max(chunk_bytes, round_up(size_of::<Chunk>(), align) + size);
+        // More than any source has is as good as too much, and rounds up without overflow.
+        let wanted = if chunk_bytes > CHUNK_MAX { CHUNK_MAX } else { chunk_bytes };
+        let chunk_size = max(wanted, round_up(size_of::<Chunk>(), align) + size);
         let chunk_align = max(align, align_of::<Chunk>());
         let (Ok(object), Ok(chunk)) = (
             Layout::from_size_align(size, align),

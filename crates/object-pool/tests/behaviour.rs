@@ -134,3 +134,58 @@ fn memmap2_chunks_serve_and_go_back() {
     let values: Vec<_> = (0..1000u32).filter_map(|i| pool.insert([i as u8; 1000]).ok()).collect();
     assert!(values.iter().enumerate().all(|(i, v)| v[999] == i as u8));
 }
+
+#[test]
+fn chunks_as_large_as_the_address_space_are_refused_and_no_more() {
+    for bytes in [usize::MAX, usize::MAX - 4096, isize::MAX as usize] {
+        let pool: Pool<u64, _> = Pool::with_chunk_bytes(OsChunks, bytes);
+        assert_eq!(pool.insert(7).unwrap_err(), 7, "{bytes:#x}");
+        assert_eq!((pool.live(), pool.reserved_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn values_without_size_and_with_large_alignment_are_served() {
+    #[repr(align(4096))]
+    #[derive(Debug)]
+    struct Page([u8; 4096]);
+    let nothing: Pool<(), _> = Pool::new(OsChunks);
+    let units: Vec<_> = (0..100).filter_map(|_| nothing.insert(()).ok()).collect();
+    assert_eq!((units.len(), nothing.live()), (100, 100));
+
+    let pages: Pool<Page, _> = Pool::new(OsChunks);
+    let kept: Vec<_> = (0..40u8).filter_map(|i| pages.insert(Page([i; 4096])).ok()).collect();
+    assert_eq!(kept.len(), 40);
+    for (i, page) in kept.iter().enumerate() {
+        assert_eq!(&raw const **page as usize % 4096, 0);
+        assert!(page.0.iter().all(|&byte| byte == i as u8));
+    }
+
+    #[repr(align(8192))]
+    #[derive(Debug)]
+    struct TooMuch(#[allow(dead_code)] u8);
+    if tiermalloc_sync::sys::os_page_size() < 8192 {
+        let refused: Pool<TooMuch, _> = Pool::new(OsChunks);
+        assert!(refused.insert(TooMuch(1)).is_err(), "no chunk is aligned like that");
+    }
+}
+
+#[test]
+fn a_forgotten_value_is_not_dropped_and_its_memory_goes_with_the_pool() {
+    let source = Counting::with(usize::MAX);
+    let pool: Pool<Vec<u8>, _> = Pool::new(&source);
+    std::mem::forget(pool.insert(Vec::new()).unwrap());
+    assert_eq!(pool.live(), 1);
+    assert_eq!(format!("{pool:?}"), "Pool { live: 1, .. }");
+    drop(pool);
+    assert_eq!(source.out.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn values_can_be_changed_and_shown() {
+    let pool: Pool<Vec<u8>, _> = Pool::new(OsChunks);
+    let mut value = pool.insert(vec![1]).unwrap();
+    value.push(2);
+    assert_eq!(format!("{value:?} {}", value.len()), "[1, 2] 2");
+    assert_eq!(pool.reserved_bytes(), 64 * 1024);
+}

@@ -38,7 +38,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     fn add_region(&self, pages: usize) -> bool {
-        let Some(bytes) = pages.checked_mul(PAGE_SIZE).filter(|&bytes| bytes <= isize::MAX as usize)
+        let Some(bytes) =
+            pages.checked_mul(PAGE_SIZE).filter(|&bytes| bytes <= isize::MAX as usize)
         else {
             return false;
         };

@@ -12,7 +12,7 @@ use crate::source::PageSource;
 use crate::span::{Span, State};
 
 /// Shortest free span that is unmapped when addresses run out (pages; 256 KiB).
-const WORTH_UNMAPPING: usize = 32;
+const WORTH_UNMAPPING: usize = if cfg!(tiermalloc_loom) { 2 } else { 32 };
 
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
@@ -60,7 +60,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let place = NonNull::new(address as *mut u8)?;
         if self.map.ensure(address, 1, &Meta(&self.source)).is_ok() {
             let mut inner = self.inner.lock();
-            let record = inner.records.span(&self.source, address >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+            let record =
+                inner.records.span(&self.source, address >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
             if let Some(span) = record {
                 inner.stats.huge_pages += bytes >> PAGE_SHIFT;
                 inner.stats.huge_spans += 1;
@@ -82,7 +83,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// The span is the caller's, `Moving`, and in the map with no page.
-    pub(crate) unsafe fn free_huge(&self, mut inner: MutexGuard<'_, R, Inner>, span: NonNull<Span>) {
+    pub(crate) unsafe fn free_huge(
+        &self,
+        mut inner: MutexGuard<'_, R, Inner>,
+        span: NonNull<Span>,
+    ) {
         // SAFETY: the caller's.
         let record = unsafe { span.as_ref() };
         let (address, bytes) = (record.address(), record.bytes());

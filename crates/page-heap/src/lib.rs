@@ -51,8 +51,8 @@ pub mod span;
 mod stats;
 mod tree;
 
-pub use lock::RawLock;
 pub use heap::{FreeError, PageHeap};
+pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
 pub use objects::Put;

@@ -88,11 +88,7 @@ impl Records {
     }
 
     /// Room for `words` words of free bits.
-    pub(crate) fn bits<S: PageSource>(
-        &mut self,
-        source: &S,
-        words: usize,
-    ) -> Option<NonNull<u64>> {
+    pub(crate) fn bits<S: PageSource>(&mut self, source: &S, words: usize) -> Option<NonNull<u64>> {
         self.bits_pool(words).take(&Meta(source)).map(NonNull::cast)
     }
 
@@ -109,7 +105,9 @@ impl Records {
 
     /// Bytes taken from the source for records.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.spans.reserved_bytes() + self.short_bits.reserved_bytes() + self.long_bits.reserved_bytes()
+        self.spans.reserved_bytes()
+            + self.short_bits.reserved_bytes()
+            + self.long_bits.reserved_bytes()
     }
 
     /// Bytes of records in use.

@@ -73,7 +73,10 @@ fn check<const ROOT: usize, const LEAF: usize>(steps: &[Step]) -> Result<(), Tes
         match *step {
             Step::Ensure(page, n, refuse) => {
                 memory.refuse.set(refuse);
-                if map.ensure(page * PAGE + number % PAGE, n * PAGE - number % PAGE, &memory).is_ok() {
+                if map
+                    .ensure(page * PAGE + number % PAGE, n * PAGE - number % PAGE, &memory)
+                    .is_ok()
+                {
                     roomy[page..page + n].fill(true);
                 } else {
                     prop_assert!(refuse);

@@ -71,11 +71,7 @@ pub(crate) unsafe fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
 /// # Safety
 /// As for [`realloc`].
 #[inline(always)]
-pub(crate) unsafe fn reallocarray(
-    pointer: *mut c_void,
-    count: usize,
-    size: usize,
-) -> *mut c_void {
+pub(crate) unsafe fn reallocarray(pointer: *mut c_void, count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
         // SAFETY: passed on to the caller.
         Some(bytes) => unsafe { realloc(pointer, bytes) },

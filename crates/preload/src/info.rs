@@ -1,6 +1,6 @@
 //! malloc_stats, mallinfo, mallinfo2, malloc_info, malloc_trim, mallopt: true figures.
 
-use core::ffi::{c_int};
+use core::ffi::c_int;
 
 use facade::{Stats, stats, trim};
 
@@ -29,7 +29,11 @@ pub struct Mallinfo {
 
 /// What is free but taken from the system, in bytes.
 fn free_bytes(stats: &Stats) -> usize {
-    stats.thread_caches + stats.transfer_caches + stats.span_free + stats.free_dirty + stats.free_clean
+    stats.thread_caches
+        + stats.transfer_caches
+        + stats.span_free
+        + stats.free_dirty
+        + stats.free_clean
 }
 
 /// The heap in glibc's terms: `arena` is what was taken from the system but for huge blocks, `hblkhd`
@@ -147,8 +151,7 @@ pub(crate) unsafe fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_i
     text.add(b"\" size=\"").number(s.huge, 1).add(b"\"/>\n");
     text.add(b"<system type=\"current\" size=\"").number(s.mapped, 1).add(b"\"/>\n</malloc>\n");
     // SAFETY: the text is readable for its length; the stream is the caller's.
-    let written =
-        unsafe { libc::fwrite(text.bytes.as_ptr().cast(), 1, text.used, stream) };
+    let written = unsafe { libc::fwrite(text.bytes.as_ptr().cast(), 1, text.used, stream) };
     if written == text.used { 0 } else { -1 }
 }
 
@@ -161,4 +164,3 @@ pub(crate) fn malloc_trim(keep: usize) -> c_int {
 pub(crate) fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
     1
 }
-

@@ -34,14 +34,24 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
 // The precompiled core refers to the unwinder's entry for Rust, which nothing here calls: what is
 // built without optimisation keeps the reference. Weak, so that a program with a Rust runtime of its
 // own keeps that one's.
-core::arch::global_asm!(
-    ".weak rust_eh_personality",
-    ".hidden rust_eh_personality",
-    ".pushsection .text.rust_eh_personality, \"ax\", %progbits",
-    "rust_eh_personality:",
-    #[cfg(target_arch = "x86_64")]
-    "ud2",
-    #[cfg(target_arch = "aarch64")]
-    "brk 1",
-    ".popsection",
-);
+macro_rules! personality {
+    ($trap:literal) => {
+        core::arch::global_asm!(
+            ".weak rust_eh_personality",
+            ".hidden rust_eh_personality",
+            ".pushsection .text.rust_eh_personality, \"ax\", %progbits",
+            "rust_eh_personality:",
+            $trap,
+            ".popsection",
+        );
+    };
+}
+#[cfg(target_arch = "x86_64")]
+personality!("ud2");
+#[cfg(target_arch = "aarch64")]
+personality!("brk 1");
+
+/// Nothing here allocates through Rust. It is there for builds of the whole workspace, in which a
+/// feature that another crate's tests ask for may bring `alloc` in.
+#[global_allocator]
+static GLOBAL: facade::TierMalloc = facade::TierMalloc::new();

@@ -167,10 +167,8 @@ pub unsafe fn unmap(address: usize, bytes: usize) -> bool {
 #[inline]
 pub unsafe fn decommit(address: usize, bytes: usize) -> bool {
     // SAFETY: passed on to the caller.
-    ok(unsafe {
-        syscall(nr::MADVISE, [address, bytes, libc::MADV_DONTNEED as usize, 0, 0, 0])
-    })
-    .is_some()
+    ok(unsafe { syscall(nr::MADVISE, [address, bytes, libc::MADV_DONTNEED as usize, 0, 0, 0]) })
+        .is_some()
 }
 
 /// Resizes a mapping where it is. `false`: nothing has changed.

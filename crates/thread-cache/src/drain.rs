@@ -110,11 +110,7 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    pub unsafe fn retire(
-        &self,
-        source: &impl ObjectSource,
-        budget: &Budget,
-    ) -> Result<(), Misuse> {
+    pub unsafe fn retire(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.flush_all(source)? };
         budget.give_back(self.limit.replace(0));

@@ -30,11 +30,7 @@ impl<R: RawLock> Registry<R> {
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Self {
-            list: Mutex::new(List {
-                first: ptr::null_mut(),
-                count: 0,
-                victim: ptr::null_mut(),
-            }),
+            list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
         }
     }
 
@@ -43,11 +39,7 @@ impl<R: RawLock> Registry<R> {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self {
-            list: Mutex::new(List {
-                first: ptr::null_mut(),
-                count: 0,
-                victim: ptr::null_mut(),
-            }),
+            list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
         }
     }
 

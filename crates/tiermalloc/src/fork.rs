@@ -95,9 +95,9 @@ fn adopt_one_slow() {
         if let Some(rest) = REGISTRY.take_next(orphan) {
             put_back(rest);
         }
-        orphan.as_ref().salvage(&CENTRAL, &BUDGET, |class, object| {
-            CENTRAL.is_object(class, object as usize)
-        });
+        orphan
+            .as_ref()
+            .salvage(&CENTRAL, &BUDGET, |class, object| CENTRAL.is_object(class, object as usize));
     }
     thread::dispose(orphan);
 }

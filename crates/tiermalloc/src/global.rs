@@ -57,7 +57,12 @@ unsafe impl GlobalAlloc for TierMalloc {
         // moves.
         unsafe {
             if old.is_none() && new.is_none() {
-                return resize::realloc_pages(pointer, size, layout.align(), "GlobalAlloc::realloc");
+                return resize::realloc_pages(
+                    pointer,
+                    size,
+                    layout.align(),
+                    "GlobalAlloc::realloc",
+                );
             }
             let target = raw::alloc(size, layout.align());
             if !target.is_null() {

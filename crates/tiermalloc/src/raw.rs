@@ -22,7 +22,7 @@ pub fn malloc(size: usize) -> *mut u8 {
         return malloc_medium(size);
     }
     // The class id itself. Bin 0, for 0 bytes, is always empty; the slow path knows.
-    let id = (size + (MIN_ALIGN - 1)) / MIN_ALIGN;
+    let id = size.div_ceil(MIN_ALIGN);
     // SAFETY: G1, and `id <= 64`.
     let object = unsafe { ThreadCache::pop(tls::cache(), id) };
     if object.is_null() {
@@ -38,7 +38,7 @@ pub fn malloc_cached(size: usize) -> *mut u8 {
         return core::ptr::null_mut();
     }
     // SAFETY: G1, and the id is at most 64.
-    unsafe { ThreadCache::pop(tls::cache(), (size + (MIN_ALIGN - 1)) / MIN_ALIGN) }
+    unsafe { ThreadCache::pop(tls::cache(), size.div_ceil(MIN_ALIGN)) }
 }
 
 /// [`malloc`] above 1 KiB.

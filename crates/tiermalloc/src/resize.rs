@@ -96,7 +96,8 @@ pub(crate) unsafe fn realloc_pages(
     };
     if new.is_null() {
         // A sized free looks at the size: only where the block stays one of whole pages may it stay.
-        let stays = size <= old && size > 0 && (call == "realloc" || class_of(size, align).is_none());
+        let stays =
+            size <= old && size > 0 && (call == "realloc" || class_of(size, align).is_none());
         return if stays { pointer } else { new };
     }
     // SAFETY: both are live and apart, and each is as long as its size.
