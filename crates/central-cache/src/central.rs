@@ -3,7 +3,8 @@
 use core::ptr::NonNull;
 
 use tiermalloc_page_heap::{Put, RawLock, Span, State};
-use tiermalloc_size_class::{Class, SLOTS, index_in_span};
+use tiermalloc_size_class::{CLASSES, Class, SLOTS, index_in_span};
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
 use crate::spans::{ChainBuilder, Spans};
@@ -12,6 +13,9 @@ use crate::{Chain, SpanSource};
 
 /// Spans that one call collects before it gives the lock up to free them.
 const EMPTIED: usize = 16;
+
+/// Classes that one call of [`CentralCache::plunder_next`] looks at.
+const PLUNDERED: usize = 16;
 
 /// A program's mistake that shows when an object comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct PerClass<R: RawLock> {
 /// The central cache; see the crate's documentation. `R` is the lock, `S` the source of spans.
 pub struct CentralCache<R: RawLock, S> {
     classes: [CachePadded<PerClass<R>>; SLOTS],
+    /// The class that is plundered next.
+    next_plundered: AtomicUsize,
     source: S,
 }
 
@@ -62,6 +68,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                     spans: Mutex::new(Spans::new()),
                 })
             }; SLOTS],
+            next_plundered: AtomicUsize::new(0),
             source,
         }
     }
@@ -76,6 +83,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                     spans: Mutex::new(Spans::new()),
                 })
             }),
+            next_plundered: AtomicUsize::new(0),
             source,
         }
     }
@@ -244,6 +252,22 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub fn plunder(&self, class: Class) -> Result<usize, Misuse> {
         let idle = self.classes[class.id()].transfer.lock().start_period();
         self.drain(class, idle)
+    }
+
+    /// [`plunder`](Self::plunder) of the next few classes in turn, so that regular calls keep all
+    /// transfer caches at what is wanted of them.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn plunder_next(&self) -> Result<(), Misuse> {
+        // Relaxed: whose turn it is.
+        let first = self.next_plundered.fetch_add(PLUNDERED, Ordering::Relaxed);
+        for turn in (0..PLUNDERED).map(|n| first.wrapping_add(n)) {
+            if let Some(class) = Class::from_id(turn % CLASSES + 1) {
+                self.plunder(class)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends up to `batches` batches of the transfer cache to their spans. Returns the number of

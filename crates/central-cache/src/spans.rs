@@ -25,11 +25,10 @@ pub(crate) struct Spans {
 // SAFETY: the records belong to whoever holds the lock.
 unsafe impl Send for Spans {}
 
-/// Which list a span with `live` of `objects` objects handed out belongs to. Spans of one object
-/// are either free or full.
+/// Which list a span with `live` objects handed out belongs to.
 #[inline]
-fn group_of(live: usize, objects: usize) -> u8 {
-    if live >= objects { ON_NONE } else { (live * GROUPS / objects) as u8 }
+fn group_of(class: Class, live: usize) -> u8 {
+    if live >= class.objects() { ON_NONE } else { class.eighths(live) as u8 }
 }
 
 impl Spans {
@@ -114,8 +113,8 @@ impl Spans {
     /// Puts a span on the list of its occupancy (C2).
     #[inline]
     unsafe fn regroup(&mut self, span: &Span) {
-        let objects = span.class().map_or(1, Class::objects);
-        let group = group_of(span.live(), objects);
+        let Some(class) = span.class() else { return };
+        let group = group_of(class, span.live());
         if group != span.group.get() {
             // SAFETY: under the lock of the class.
             unsafe {

@@ -25,6 +25,7 @@ use core::ptr;
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::atomic::{AtomicU8, Ordering};
+use tiermalloc_sync::cell::Cell as Watched;
 
 /// What a span is being used for; see the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,24 +47,27 @@ pub enum State {
 pub(crate) const INLINE_WORDS: usize = 2;
 
 /// A run of pages; see the module's table for the rules of access.
+///
+/// `Watched` cells are `core`'s; under loom they fail on an access that breaks the table's rules. Links
+/// and free bits are reached by pointer too, so they are plain ones there as well.
 #[repr(C, align(64))]
 pub struct Span {
-    start: Cell<usize>,
-    pages: Cell<u32>,
+    start: Watched<usize>,
+    pages: Watched<u32>,
     state: AtomicU8,
-    class: Cell<u8>,
+    class: Watched<u8>,
     /// The central cache's: which of its lists the span is on.
     pub group: Cell<u8>,
-    zeroed: Cell<bool>,
+    zeroed: Watched<bool>,
     /// Link of whichever list the span is on; left child in a tree.
     pub prev: Cell<*mut Span>,
     /// Link of whichever list the span is on; right child in a tree.
     pub next: Cell<*mut Span>,
-    pub(crate) bits: Cell<*mut u64>,
-    pub(crate) live: Cell<u16>,
-    pub(crate) fresh: Cell<u16>,
-    pub(crate) words: Cell<u16>,
-    pub(crate) hint: Cell<u16>,
+    pub(crate) bits: Watched<*mut u64>,
+    pub(crate) live: Watched<u16>,
+    pub(crate) fresh: Watched<u16>,
+    pub(crate) words: Watched<u16>,
+    pub(crate) hint: Watched<u16>,
     /// Free bits of a small object span; of a free span, the dirty pages; of a huge one, its bytes.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
 }
@@ -79,19 +83,19 @@ impl Span {
     /// A record in state `Moving`.
     pub(crate) fn new(start: usize, pages: usize) -> Self {
         Self {
-            start: Cell::new(start),
-            pages: Cell::new(pages as u32),
+            start: Watched::new(start),
+            pages: Watched::new(pages as u32),
             state: AtomicU8::new(State::Moving as u8),
-            class: Cell::new(0),
+            class: Watched::new(0),
             group: Cell::new(0),
-            zeroed: Cell::new(false),
+            zeroed: Watched::new(false),
             prev: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
-            bits: Cell::new(ptr::null_mut()),
-            live: Cell::new(0),
-            fresh: Cell::new(0),
-            words: Cell::new(0),
-            hint: Cell::new(0),
+            bits: Watched::new(ptr::null_mut()),
+            live: Watched::new(0),
+            fresh: Watched::new(0),
+            words: Watched::new(0),
+            hint: Watched::new(0),
             inline: [const { Cell::new(0) }; INLINE_WORDS],
         }
     }

@@ -16,6 +16,7 @@ use tiermalloc_page_heap::{FreeError, PageHeap, PageSource, Span, State};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, class_of};
 use tiermalloc_sync::RawFutexMutex;
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 const PAGE: usize = 8192;
 const FIRST_PAGE: usize = 8;
@@ -128,6 +129,9 @@ unsafe impl PageSource for Source {
 struct World {
     heap: Heap,
     source: &'static Source,
+    /// Touched by owners between two steps: a point at which loom lets the others in, which no access of
+    /// the heap would give it.
+    gate: AtomicUsize,
 }
 
 impl World {
@@ -145,6 +149,7 @@ impl World {
         self.source.give(span.start()..span.end(), value);
         // SAFETY: the span is the caller's and not used any more.
         unsafe { self.heap.free_large(span.address()) }.unwrap();
+        self.gate.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes the first region: two threads that find the heap empty may each ask for one.
@@ -159,6 +164,8 @@ impl World {
         // SAFETY: records live as long as their spans; nobody else has this one.
         let record = unsafe { span.as_ref() };
         self.source.take(record, value);
+        // Here the use count is 0, while the others do what they like.
+        self.gate.fetch_add(1, Ordering::Relaxed);
         self.is_whole(record, class, 0);
         let mut address = 0;
         // SAFETY: the span is ours alone, as under its class's lock.
@@ -187,6 +194,7 @@ impl World {
             self.source.give(record.start()..record.end(), value);
             self.heap.free_objects(span);
         }
+        self.gate.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When nobody is at work: every free span is in the map with its first and last page only (H3),
@@ -246,6 +254,7 @@ fn model(regions: usize, f: impl Fn(&'static World) + Sync + Send + 'static) {
         let world = Box::into_raw(Box::new(World {
             heap: Heap::new(map_ref, source_ref),
             source: source_ref,
+            gate: AtomicUsize::new(0),
         }));
         // SAFETY: valid until freed below.
         let world_ref: &'static World = unsafe { &*world };
@@ -309,6 +318,28 @@ fn a_fresh_span_of_use_count_zero_is_not_merged_with_the_free_neighbour_behind_i
         world.check();
         world.free_objects(span, 4);
         world.free_large(rest, 3);
+    });
+}
+
+/// The same race from both sides at once.
+#[test]
+fn a_fresh_span_of_use_count_zero_is_not_merged_from_either_side() {
+    model(1, |world| {
+        let left = world.large(1, 1).unwrap();
+        let middle = world.large(1, 2).unwrap();
+        let right = world.large(2, 3).unwrap();
+        world.free_large(middle, 2);
+        let others = [
+            run(world, |world| world.free_large(left, 1)),
+            run(world, |world| world.free_large(right, 3)),
+        ];
+        let span = world.objects(page_class(), 4).unwrap();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        // SAFETY: ours until freed.
+        world.is_whole(unsafe { span.as_ref() }, page_class(), 1);
+        world.check();
+        world.free_objects(span, 4);
+        assert_eq!(world.heap.stats().free_pages, STEP);
     });
 }
 

@@ -35,7 +35,7 @@ mod table;
 
 pub use table::{SMALL_SLOTS, by_size};
 
-use table::{BATCHES, MAGICS, OBJECTS, PAGES, SIZES, SMALL};
+use table::{BATCHES, EIGHTHS, MAGICS, OBJECTS, PAGES, SIZES, SMALL};
 
 /// Number of size classes. Ids run from 1 to this; 0 stands for "no class".
 pub const CLASSES: usize = 208;
@@ -98,6 +98,12 @@ impl Class {
     #[inline(always)]
     pub const fn batch(self) -> usize {
         BATCHES[self.0 as usize] as usize
+    }
+
+    /// How many whole eighths of a span `objects` objects fill, or one less: 0 to 7 for fewer than all.
+    #[inline(always)]
+    pub const fn eighths(self, objects: usize) -> usize {
+        (objects * EIGHTHS[self.0 as usize] as usize) >> 16
     }
 
     /// Bytes at the end of a span that no object covers.

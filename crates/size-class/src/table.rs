@@ -20,6 +20,8 @@ pub(crate) static BATCHES: [u8; SLOTS] = batch_table();
 /// one 2^40th of the quotient's distance to the next whole number, so `offset * magic >> 40` is the
 /// exact quotient (S5; Granlund and Montgomery, "Division by invariant integers", 1994).
 pub(crate) static MAGICS: [u64; SLOTS] = magic_table();
+/// 2^16 * 8 / objects per span, rounded down: turns a number of objects into eighths of a span.
+pub(crate) static EIGHTHS: [u32; SLOTS] = eighth_table();
 /// Class id of each 8-byte step up to 1024.
 pub(crate) static SMALL: [u8; SMALL_SLOTS] = small_table();
 
@@ -102,6 +104,17 @@ const fn magic_table() -> [u64; SLOTS] {
     let mut id = 1;
     while id <= CLASSES {
         t[id] = (1u64 << 40).div_ceil(SIZE_TABLE[id] as u64);
+        id += 1;
+    }
+    t
+}
+
+const fn eighth_table() -> [u32; SLOTS] {
+    let objects = object_table();
+    let mut t = [0; SLOTS];
+    let mut id = 1;
+    while id <= CLASSES {
+        t[id] = (8 << 16) / objects[id] as u32;
         id += 1;
     }
     t

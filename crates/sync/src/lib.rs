@@ -7,6 +7,7 @@
 //! | name | ordinary build | under loom |
 //! |---|---|---|
 //! | [`atomic`] | `core::sync::atomic` | `loom::sync::atomic` |
+//! | [`cell::Cell`] | `core::cell::Cell` | `loom::cell::Cell`, which sees unordered accesses |
 //! | [`Mutex`] | `lock_api::Mutex<R, T>` | `loom::sync::Mutex<T>`, `R` ignored |
 //! | [`RawFutexMutex`] | four bytes and two system calls | not used; its algorithm ([`futex::State`]) has a model of its own |
 //! | [`CachePadded`] | `crossbeam_utils` | the same |
@@ -43,6 +44,15 @@ pub mod atomic {
         AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
         Ordering, fence,
     };
+}
+
+/// Cells of records that pass from thread to thread: `core`'s, or loom's under
+/// `--cfg tiermalloc_loom`, which fail on an access that nothing orders after the last one.
+pub mod cell {
+    #[cfg(not(tiermalloc_loom))]
+    pub use core::cell::Cell;
+    #[cfg(tiermalloc_loom)]
+    pub use loom::cell::Cell;
 }
 
 /// Tells the processor (or loom's scheduler) that this is a turn of a spin loop.

@@ -36,7 +36,7 @@ impl ThreadCache {
                 self.heads[id].set(ptr::null_mut());
             }
         }
-        Ok(())
+        source.tend()
     }
 
     /// Sends what is aside to the source; returns the number of objects.

@@ -65,6 +65,14 @@ pub unsafe trait ObjectSource {
     /// # Safety
     /// The chain owns its objects.
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse>;
+
+    /// Called by each thread at its scavenges: an occasion to look after what lies idle in the source.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    fn tend(&self) -> Result<(), Misuse> {
+        Ok(())
+    }
 }
 
 // SAFETY: the central cache hands each object out once.
@@ -77,5 +85,8 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { CentralCache::store(self, class, chain) }
+    }
+    fn tend(&self) -> Result<(), Misuse> {
+        CentralCache::plunder_next(self)
     }
 }

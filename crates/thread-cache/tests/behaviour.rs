@@ -517,6 +517,7 @@ fn a_misuse_that_the_source_reports_reaches_the_caller() {
 /// between, and ends the cache. Returns whether and how that was seen.
 fn double_free(class: Class, before: usize, distance: usize, behind: usize) -> Result<(), Misuse> {
     let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    source.books().misused = true;
     let thread = Thread::new(&source, &budget, &registry);
     let all: Vec<_> = (0..before + distance + behind).map(|_| thread.alloc(class)).collect();
     let (first, rest) = all.split_at(before + distance);
@@ -549,8 +550,9 @@ fn a_double_free_is_reported_when_the_bin_is_flushed_wherever_the_two_are() {
 
 #[test]
 fn a_double_free_is_reported_when_a_scavenge_finds_it() {
-    let (source, registry) = (Objects::new(), Registry::new());
     for distance in 1..70 {
+        let (source, registry) = (Objects::new(), Registry::new());
+        source.books().misused = true;
         let budget = Budget::new(128 * 1024, 128 * 1024);
         let thread = Thread::new(&source, &budget, &registry);
         let class = class_of_size(64);
