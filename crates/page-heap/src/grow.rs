@@ -1,5 +1,7 @@
 //! Taking regions from the source.
 
+use core::ptr::NonNull;
+
 use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::heap::PageHeap;
@@ -12,6 +14,8 @@ use crate::source::PageSource;
 const FIRST_STEP: usize = if cfg!(tiermalloc_loom) { 4 } else { 128 };
 /// Largest step in pages: 1 GiB of addresses.
 const LAST_STEP: usize = 1 << 17;
+/// Longest span that a record has room for (pages; 32 TiB).
+pub(crate) const MAX_SPAN: usize = u32::MAX as usize;
 
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
@@ -38,28 +42,54 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     fn add_region(&self, pages: usize) -> bool {
-        let Some(bytes) =
-            pages.checked_mul(PAGE_SIZE).filter(|&bytes| bytes <= isize::MAX as usize)
+        // Whole OS pages: the rest of the last one could be neither used nor given back.
+        let unit = (self.source.os_page_size() / PAGE_SIZE).max(1);
+        let Some(pages) = pages.checked_next_multiple_of(unit).filter(|&pages| pages <= MAX_SPAN)
         else {
             return false;
         };
-        let Some(region) = self.source.reserve(bytes) else {
+        let Some(region) = self.source.reserve(pages * PAGE_SIZE) else {
             return false;
         };
-        let address = region.as_ptr() as usize;
-        let start = address >> PAGE_SHIFT;
-        if self.map.ensure(address, bytes, &Meta(&self.source)).is_ok() {
-            let mut inner = self.inner.lock();
-            if let Some(span) = inner.records.span(&self.source, start, pages) {
-                inner.stats.reserved_pages += pages;
-                inner.stats.grown += 1;
-                // SAFETY: the region is fresh: on no set, in the map with no page, all clean.
-                unsafe { self.put_back(&mut inner, span) };
-                return true;
-            }
+        // SAFETY: the region is fresh.
+        let added = unsafe { self.adopt(region, pages) };
+        if added {
+            self.inner.lock().stats.grown += 1;
+        } else {
+            // SAFETY: nobody has seen the region.
+            unsafe { self.source.release(region, pages * PAGE_SIZE) };
         }
-        // SAFETY: nobody has seen the region.
-        unsafe { self.source.release(region, bytes) };
-        false
+        added
+    }
+
+    /// Makes a region free pages of the heap. `false`: there is no memory for its records.
+    ///
+    /// # Safety
+    /// The region is the caller's, from the source, zero, and in the map with no page.
+    unsafe fn adopt(&self, region: NonNull<u8>, pages: usize) -> bool {
+        let address = region.as_ptr() as usize;
+        if self.map.ensure(address, pages * PAGE_SIZE, &Meta(&self.source)).is_err() {
+            return false;
+        }
+        let mut inner = self.inner.lock();
+        let Some(span) = inner.records.span(&self.source, address >> PAGE_SHIFT, pages) else {
+            return false;
+        };
+        inner.stats.reserved_pages += pages;
+        // SAFETY: on no set, in the map with no page, all clean.
+        unsafe { self.put_back(&mut inner, span) };
+        true
+    }
+
+    /// Gives a region back that was not needed. What the source keeps becomes free pages of the heap; if
+    /// there is no memory for that either, its addresses are lost.
+    ///
+    /// # Safety
+    /// As for [`adopt`](Self::adopt).
+    pub(crate) unsafe fn give_back(&self, region: NonNull<u8>, bytes: usize) {
+        // SAFETY: passed on to the caller.
+        let _ = unsafe {
+            self.source.release(region, bytes) || self.adopt(region, bytes >> PAGE_SHIFT)
+        };
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     /// Free spans with pages that may be resident.
     pub(crate) dirty: FreeSet,
-    /// Free spans that are all zero and cost nothing.
+    /// Free spans that are all zero and cost nothing, and those whose few dirty pages are stuck.
     pub(crate) clean: FreeSet,
     pub(crate) stats: HeapStats,
     /// Least number of free dirty pages since the last look, and when that was.
@@ -64,6 +64,12 @@ impl Inner {
         }
     }
 
+    /// The set that fits a free span: dirty ones that cannot be given back as they are wait among the
+    /// clean ones.
+    fn set_of(&mut self, span: &Span) -> &mut FreeSet {
+        if span.dirty_pages() > 0 && !span.is_stuck() { &mut self.dirty } else { &mut self.clean }
+    }
+
     /// Puts a free span into the set that fits it.
     ///
     /// # Safety
@@ -72,7 +78,7 @@ impl Inner {
         span.set_state(State::Free);
         self.stats.free_pages += span.pages();
         self.stats.dirty_pages += span.dirty_pages();
-        let set = if span.dirty_pages() > 0 { &mut self.dirty } else { &mut self.clean };
+        let set = self.set_of(span);
         // SAFETY: passed on to the caller.
         unsafe { set.insert(span) };
     }
@@ -84,7 +90,7 @@ impl Inner {
     pub(crate) unsafe fn remove(&mut self, span: &Span) {
         self.stats.free_pages -= span.pages();
         self.stats.dirty_pages -= span.dirty_pages();
-        let set = if span.dirty_pages() > 0 { &mut self.dirty } else { &mut self.clean };
+        let set = self.set_of(span);
         // SAFETY: passed on to the caller.
         unsafe { set.remove(span) };
         span.set_state(State::Moving);

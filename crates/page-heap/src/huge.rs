@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE, round_up};
 use tiermalloc_sync::MutexGuard;
 
+use crate::grow::MAX_SPAN;
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
 use crate::meta::Meta;
@@ -23,7 +24,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn alloc_huge(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
         let unit = PAGE_SIZE.max(self.source.os_page_size());
         let bytes = round_up(bytes, unit);
-        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > u32::MAX as usize {
+        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > MAX_SPAN {
             return None;
         }
         if let Some(span) = self.map_huge(bytes, align.max(unit), unit) {
@@ -47,14 +48,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let start = region.as_ptr() as usize;
         let address = round_up(start, align);
         let (head, tail) = (address - start, start + mapped - (address + bytes));
-        // SAFETY: both ends are ours and nobody has seen them. Where the source keeps them, they
-        // cost addresses only.
+        // SAFETY: both ends are ours and nobody has seen them.
         unsafe {
             if head > 0 {
-                self.source.release(region, head);
+                self.give_back(region, head);
             }
             if tail > 0 {
-                self.source.release(NonNull::new((address + bytes) as *mut u8)?, tail);
+                self.give_back(NonNull::new((address + bytes) as *mut u8)?, tail);
             }
         }
         let place = NonNull::new(address as *mut u8)?;
@@ -75,7 +75,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
         }
         // SAFETY: nobody has seen the mapping.
-        unsafe { self.source.release(place, bytes) };
+        unsafe { self.give_back(place, bytes) };
         None
     }
 
@@ -108,6 +108,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
+        } else {
+            // Nor is there a leaf for it: its addresses are lost, its memory need not be.
+            // SAFETY: the mapping is not used any more.
+            unsafe { self.source.decommit(place, bytes) };
         }
     }
 
@@ -120,7 +124,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub unsafe fn resize_huge(&self, address: usize, bytes: usize) -> Option<usize> {
         let unit = PAGE_SIZE.max(self.source.os_page_size());
         let bytes = round_up(bytes, unit);
-        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > u32::MAX as usize {
+        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > MAX_SPAN {
             return None;
         }
         let span = self.map.span(address)?;
@@ -161,8 +165,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !moved {
             // SAFETY: the target is unused, the old place still the caller's.
             unsafe {
-                self.source.release(target, bytes);
                 self.map.set(record.start(), 1, span, 0);
+                self.give_back(target, bytes);
             }
             return None;
         }

@@ -62,16 +62,19 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let mut released = 0;
         while released < wanted {
             match self.release_one() {
-                0 => break,
-                pages => released += pages,
+                Some(pages) => released += pages,
+                None => break,
             }
         }
         released
     }
 
-    fn release_one(&self) -> usize {
+    /// Gives the dirty pages of the longest dirty span back and returns their number. What is left over
+    /// of them is stuck until the span is merged with another, so each call has a span less to look at.
+    /// `None`: there is no dirty span, or the source will not have it.
+    fn release_one(&self) -> Option<usize> {
         let mut inner = self.inner.lock();
-        let Some(span) = inner.dirty.longest().map(NonNull::from) else { return 0 };
+        let span = NonNull::from(inner.dirty.longest()?);
         // SAFETY: the span is on the dirty set; taking it out under the lock makes it ours (H1).
         let record = unsafe {
             inner.remove(span.as_ref());
@@ -81,19 +84,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         debug_assert_eq!(record.state(), State::Moving);
         drop(inner);
-        let pages = record.dirty_pages();
-        self.decommit(record);
+        let released = self.decommit(record);
+        if released.is_some() && record.dirty_pages() > 0 {
+            record.set_stuck();
+        }
         let mut inner = self.inner.lock();
-        inner.stats.decommitted_pages += pages - record.dirty_pages().min(pages);
-        let released = pages - record.dirty_pages().min(pages);
+        inner.stats.decommitted_pages += released.unwrap_or(0);
         // SAFETY: ours, on no set, in the map with no page.
         unsafe { self.put_back(&mut inner, span) };
         released
     }
 
     /// Gives the dirty interval of a span back, in whole OS pages; what is left over at its ends
-    /// stays dirty.
-    fn decommit(&self, span: &Span) {
+    /// stays dirty. Returns the number of dirty pages that went back; `None` when the source refused.
+    fn decommit(&self, span: &Span) -> Option<usize> {
         let os = self.source.os_page_size();
         let (lo, hi) = span.dirty();
         let (from, to) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
@@ -109,20 +113,22 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             to & !(os - 1)
         };
         if from >= to {
-            return;
+            return Some(0);
         }
-        let Some(start) = NonNull::new(from as *mut u8) else { return };
         // SAFETY: the pages are the span's, and it is ours and free.
-        if unsafe { self.source.decommit(start, to - from) } {
-            let (lo_at, hi_at) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
-            let left_head = from.saturating_sub(lo_at) / PAGE_SIZE;
-            let left_tail = hi_at.saturating_sub(to) / PAGE_SIZE;
-            match (left_head, left_tail) {
-                (0, 0) => span.set_dirty(0, 0),
-                (head, 0) => span.set_dirty(lo, lo + head),
-                (0, tail) => span.set_dirty(hi - tail, hi),
-                _ => {}
-            }
+        if !unsafe { self.source.decommit(NonNull::new(from as *mut u8)?, to - from) } {
+            return None;
         }
+        let (lo_at, hi_at) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
+        let left_head = from.saturating_sub(lo_at) / PAGE_SIZE;
+        let left_tail = hi_at.saturating_sub(to) / PAGE_SIZE;
+        match (left_head, left_tail) {
+            (0, 0) => span.set_dirty(0, 0),
+            (head, 0) => span.set_dirty(lo, lo + head),
+            (0, tail) => span.set_dirty(hi - tail, hi),
+            // An interval has no hole: what went back between them counts as dirty on.
+            _ => {}
+        }
+        Some(hi - lo - left_head - left_tail)
     }
 }

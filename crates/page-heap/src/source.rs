@@ -11,8 +11,8 @@ use tiermalloc_sync::sys;
 /// All lengths are in bytes and multiples of [`PAGE_SIZE`].
 ///
 /// # Safety
-/// `reserve` returns memory of that length that is zero, aligned to [`PAGE_SIZE`], readable and
-/// writable, used by nobody else, and valid until `release`. After `decommit` returned true the
+/// `reserve` returns memory of that length that is zero, aligned to [`PAGE_SIZE`] and to the operating
+/// system's pages, readable and writable, used by nobody else, and valid until `release`. After `decommit` returned true the
 /// range reads zero.
 pub unsafe trait PageSource {
     /// Size of the operating system's pages: what `decommit` can give back at the least.

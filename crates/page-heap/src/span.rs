@@ -68,7 +68,7 @@ pub struct Span {
     pub(crate) fresh: Watched<u16>,
     pub(crate) words: Watched<u16>,
     pub(crate) hint: Watched<u16>,
-    /// Free bits of a small object span; of a free span, the dirty pages; of a huge one, its bytes.
+    /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
 }
 
@@ -183,6 +183,18 @@ impl Span {
     pub(crate) fn set_dirty(&self, lo: usize, hi: usize) {
         let (lo, hi) = if lo < hi { (lo, hi) } else { (0, 0) };
         self.inline[0].set(lo as u64 | (hi as u64) << 32);
+        self.inline[1].set(0);
+    }
+
+    /// Whether the dirty pages of a free span cannot be given back until it grows, because they fill no
+    /// whole page of the operating system.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.inline[1].get() != 0
+    }
+
+    /// Until the dirty interval is set anew.
+    pub(crate) fn set_stuck(&self) {
+        self.inline[1].set(1);
     }
 
     pub(crate) fn dirty_pages(&self) -> usize {

@@ -48,8 +48,14 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Refusals)>> {
     prop::collection::vec((step(), refusals()), 1..60)
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(cases),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn run<const ROOT: usize, const LEAF: usize>(
@@ -64,8 +70,6 @@ fn run<const ROOT: usize, const LEAF: usize>(
             arena.refuse(refusals.clone());
             model.step(step);
         }
-        // Where the map has room, the heap can always take what the source will not.
-        assert!(model.lost == 0 || !roomy, "{} pages lost", model.lost);
         model.finish();
     });
 }

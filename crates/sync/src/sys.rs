@@ -140,12 +140,11 @@ pub fn futex_wake_one(word: &core::sync::atomic::AtomicU32) {
 }
 
 /// Anonymous, private, zeroed, readable and writable memory of `bytes` bytes, near `hint` if the
-/// kernel likes it; `None` when there is none. Not charged against strict overcommit accounting
-/// until touched (`MAP_NORESERVE`).
+/// kernel likes it; `None` when there is none, or when the kernel takes the request for absurd.
 #[inline]
 pub fn map_anonymous(hint: usize, bytes: usize) -> Option<usize> {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON) as usize;
     // SAFETY: without MAP_FIXED a mapping never replaces another one.
     ok(unsafe { syscall(nr::MMAP, [hint, bytes, prot, flags, usize::MAX, 0]) })
 }

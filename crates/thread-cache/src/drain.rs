@@ -5,6 +5,7 @@ use core::ptr;
 use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{CLASSES, Class};
 
+use crate::slow::{cut, ends_with};
 use crate::{Budget, ObjectSource, ThreadCache};
 
 /// Objects of a bin that [`ThreadCache::verify`] looks at.
@@ -31,9 +32,11 @@ impl ThreadCache {
             }
             let listed = self.listed(class);
             if listed > 0 {
-                self.aside[id].set(self.heads[id].get());
+                // T4: out of one list before they are in the other.
+                let head = self.heads[id].replace(ptr::null_mut());
+                core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+                self.aside[id].set(head);
                 self.aside_len[id].set(listed as u32);
-                self.heads[id].set(ptr::null_mut());
             }
         }
         source.tend()
@@ -50,17 +53,21 @@ impl ThreadCache {
     ) -> Result<usize, Misuse> {
         let id = class.id();
         let count = self.aside_len[id].get() as usize;
-        let mut chain = Chain { head: self.aside[id].get(), count };
         // T4: out of the bin first.
-        self.aside[id].set(ptr::null_mut());
+        let mut head = self.aside[id].replace(ptr::null_mut());
         self.aside_len[id].set(0);
         self.room[id].set(self.room[id].get() + count as u32);
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
-        while chain.count > 0 {
-            // SAFETY: the chain is ours.
+        let mut left = count;
+        while left > 0 {
+            let part = left.min(class.batch());
+            left -= part;
+            // SAFETY: there were `count` objects, and they are ours.
             unsafe {
-                let part = chain.split(class.batch());
-                source.store(class, part)?;
+                let rest = cut(class, head, part)?;
+                ends_with(class, rest, left)?;
+                source.store(class, Chain { head, count: part })?;
+                head = rest;
             }
         }
         Ok(count)

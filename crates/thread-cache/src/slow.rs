@@ -134,10 +134,12 @@ impl ThreadCache {
         source: &impl ObjectSource,
     ) -> Result<(), Misuse> {
         let id = class.id();
-        let count = count.min(self.listed(class));
+        let listed = self.listed(class);
+        let count = count.min(listed);
         let head = self.heads[id].get();
         // SAFETY: the list has `count` objects (T1), and they are ours.
         let rest = unsafe { cut(class, head, count)? };
+        ends_with(class, rest, listed - count)?;
         // T4: out of the list before anybody else may have them.
         self.heads[id].set(rest);
         self.room[id].set(self.room[id].get() + count as u32);
@@ -160,8 +162,11 @@ impl ThreadCache {
         let first = self.aside[id].get();
         // SAFETY: `count` objects are there, and they are ours.
         let rest = unsafe { cut(class, first, count)? };
+        ends_with(class, rest, aside - count)?;
+        // T4: out of one list before they are in the other.
         self.aside[id].set(rest);
         self.aside_len[id].set((aside - count) as u32);
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
         // SAFETY: as above. T1: one object leaves the bin.
         self.heads[id].set(unsafe { Chain::next(first) });
         self.room[id].set(self.room[id].get() + 1);
@@ -290,13 +295,21 @@ impl ThreadCache {
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
 /// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
 /// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of two). A pointer into an object is seen if it is less aligned than the objects are.
+/// at powers of two); so is the early end of a list that was cut inside a circle before. A pointer
+/// into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
-unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misuse> {
+pub(crate) unsafe fn cut(
+    class: Class,
+    head: *mut u8,
+    count: usize,
+) -> Result<*mut u8, Misuse> {
     if count == 0 {
         return Ok(head);
+    }
+    if head.is_null() {
+        return Err(Misuse::DoubleFree(head, class));
     }
     let (mut last, mut mark, mut next_mark) = (head, ptr::null_mut(), 1);
     let mut addresses = head as usize;
@@ -307,8 +320,8 @@ unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misu
             mark = last;
             next_mark *= 2;
         }
-        if next == mark {
-            return Err(Misuse::DoubleFree(next, class));
+        if next == mark || next.is_null() {
+            return Err(Misuse::DoubleFree(if next.is_null() { last } else { next }, class));
         }
         addresses |= next as usize;
         last = next;
@@ -323,6 +336,13 @@ unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misu
         Chain::link(last, ptr::null_mut());
         Ok(rest)
     }
+}
+
+/// Checks that a list of which `left` objects are left goes on exactly if there are any: one that does
+/// not ends in a circle, or was cut inside one, which is what a double free makes of it.
+#[inline]
+pub(crate) fn ends_with(class: Class, rest: *mut u8, left: usize) -> Result<(), Misuse> {
+    if rest.is_null() == (left == 0) { Ok(()) } else { Err(Misuse::DoubleFree(rest, class)) }
 }
 
 /// What every object of a class is aligned to, given that spans are aligned to pages.

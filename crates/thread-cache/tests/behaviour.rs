@@ -167,10 +167,11 @@ fn room_that_other_bins_do_not_use_is_taken_when_the_limit_is_reached() {
     let budget = Budget::new(64 * 1024, 64 * 1024);
     let thread = Thread::new(&source, &budget, &registry);
     let (first, second) = (class_of_size(1024), class_of_size(1040 + 48));
-    // The first bin takes nearly all of the limit as room, and holds nothing.
-    let kept: Vec<_> = (0..63).map(|_| thread.alloc(first)).collect();
+    // The first bin takes all of the limit as room, and holds nothing.
+    let kept: Vec<_> = (0..95).map(|_| thread.alloc(first)).collect();
+    assert_eq!(thread.cache.cached(first), 0);
     assert_eq!(thread.cache.limit(), 64 * 1024);
-    assert!(thread.cache.used() > 60_000);
+    assert_eq!(thread.cache.used(), 64 * 1024);
     let all: Vec<_> = (0..40).map(|_| thread.alloc(second)).collect();
     all.into_iter().for_each(|object| thread.free(second, object));
     assert!(thread.cache.cached(second) > 20, "{}", thread.cache.cached(second));
@@ -266,24 +267,22 @@ fn a_scavenge_sends_back_what_lay_below_the_low_water_mark_and_keeps_what_was_us
         all.into_iter().for_each(|object| thread.free(class, object));
         let full = thread.cache.cached(class);
         assert!(full > 250);
-        // Up to the next scavenge, whenever that is: what lies in the bin is put aside.
-        slow_steps(&thread, 2 * STEPS - 2);
-        let cached_before = thread.cache.cached(class);
+        // Over exactly one scavenge, which puts what lies in the bin aside.
+        slow_steps(&thread, STEPS);
+        assert_eq!(thread.cache.cached(class), full);
         source.forget();
-        // A whole period in which so many objects go in and out.
-        let mut stored_of_class = 0;
+        // Over two more, between which so many objects go in and out again and again.
         for _ in 0..4 {
             let swing: Vec<_> = (0..used).map(|_| thread.alloc(class)).collect();
             swing.into_iter().for_each(|object| thread.free(class, object));
             slow_steps(&thread, STEPS / 2 + 1);
-            let stored =
-                source.books().stores.iter().filter(|store| store.0 == class).map(|s| s.1).sum();
-            if stored > stored_of_class {
-                stored_of_class = stored;
-            }
         }
+        let books = source.books();
+        let stored: usize = books.stores.iter().filter(|s| s.0 == class).map(|s| s.1).sum();
+        assert!(books.fetches.iter().all(|fetch| fetch.0 != class));
+        drop(books);
         assert_eq!(thread.cache.cached(class), used, "what was used stays, what was idle went");
-        assert_eq!(stored_of_class, cached_before - used);
+        assert_eq!(stored, full - used);
         thread.check_bounds();
         thread.retire().unwrap();
         assert_eq!((source.out(), budget.unclaimed()), (0, 128 * 1024));
@@ -302,7 +301,7 @@ fn an_idle_bin_is_empty_after_two_scavenges_and_its_capacity_is_free() {
     assert!(thread.cached().0 > 150);
     slow_steps(&thread, 2 * STEPS + 1);
     assert_eq!(thread.cached(), (0, 0));
-    assert_eq!(source.out(), 1, "but for the one of the slow steps");
+    assert_eq!((source.out(), thread.cache.used()), (0, 0));
 }
 
 #[test]
@@ -312,14 +311,12 @@ fn what_is_aside_serves_before_the_source_is_asked() {
     let thread = Thread::new(&source, &budget, &registry);
     let class = class_of_size(64);
     let all: Vec<_> = (0..200).map(|_| thread.alloc(class)).collect();
-    let expected: BTreeSet<_> = all.iter().copied().collect();
     all.into_iter().for_each(|object| thread.free(class, object));
     slow_steps(&thread, STEPS);
     source.forget();
     let cached = thread.cache.cached(class);
     assert!(cached > 150, "one scavenge sends nothing away: {cached}");
     let again: BTreeSet<_> = (0..cached).map(|_| thread.alloc(class)).collect();
-    assert!(again.is_subset(&expected));
     assert_eq!(again.len(), cached);
     assert!(source.books().fetches.iter().all(|fetch| fetch.0 != class));
     again.into_iter().for_each(|object| thread.free(class, object));
@@ -404,7 +401,7 @@ fn a_source_that_refuses_at_the_nth_call_costs_nothing_but_the_answer() {
             assert_eq!((source.out(), budget.unclaimed()), (0, 64 * MIB), "{n} {count}");
             n += 1;
         }
-        assert!(n > 50, "the script asks often: {n}");
+        assert!(n > 30, "the script asks often: {n}");
     }
 }
 
@@ -461,7 +458,7 @@ fn a_cache_that_is_cut_off_at_any_call_of_its_source_is_salvaged() {
             assert_eq!(budget.unclaimed(), 64 * MIB);
             n += 1;
         }
-        assert!(n > 50, "{n}");
+        assert!(n > 30, "{n}");
     }
     let _ = std::panic::take_hook();
 }
@@ -496,14 +493,14 @@ fn the_salvage_of_a_damaged_list_ends() {
 fn a_misuse_that_the_source_reports_reaches_the_caller() {
     let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
     let thread = Thread::new(&source, &budget, &registry);
-    let (class, other) = (class_of_size(64), class_of_size(96));
+    let (class, other) = (class_of_size(64), class_of_size(128));
     let theirs = thread.alloc(other);
     thread.free(class, theirs);
     assert_eq!(thread.retire(), Err(Misuse::Foreign(theirs, class)));
 
     let thread = Thread::new(&source, &budget, &registry);
-    let mut wrong = [0u64; 8];
-    let wrong: *mut u8 = wrong.as_mut_ptr().cast();
+    let mut wrong = Aligned([0; 64]);
+    let wrong: *mut u8 = wrong.0.as_mut_ptr();
     let all: Vec<_> = (0..class.batch()).map(|_| thread.alloc(class)).collect();
     let mut answer = thread.try_free(class, wrong);
     for object in all {
@@ -511,6 +508,59 @@ fn a_misuse_that_the_source_reports_reaches_the_caller() {
     }
     answer = answer.and_then(|()| thread.retire());
     assert_eq!(answer, Err(Misuse::DoubleFree(wrong, class)), "the mock knows it as not out");
+}
+
+/// Aligned as every object of its size is.
+#[repr(align(64))]
+struct Aligned([u8; 64]);
+
+#[test]
+fn a_pointer_into_an_object_is_reported_before_it_leaves_if_it_is_less_aligned_than_objects_are() {
+    let (budget, registry) = (plenty(), Registry::new());
+    for (size, offset) in [(16, 8), (64, 16), (64, 32), (1024, 512), (8192, 8), (28672, 4096 - 8)] {
+        let source = Objects::new();
+        let class = class_of_size(size);
+        for place in 0..6 {
+            let thread = Thread::new(&source, &budget, &registry);
+            let mut all: Vec<_> = (0..6).map(|_| thread.alloc(class)).collect();
+            let inside = all[place].wrapping_add(offset);
+            all[place] = inside;
+            source.forget();
+            let mut answer = all.iter().try_for_each(|&object| thread.try_free(class, object));
+            if class.batch() == 1 {
+                // One by one: it is the source's to see.
+                continue;
+            }
+            answer = answer.and_then(|()| thread.retire());
+            assert_eq!(answer, Err(Misuse::NotAnObject(inside, class)), "{size} {offset} {place}");
+        }
+    }
+}
+
+#[test]
+fn verify_finds_in_a_bin_what_a_double_free_or_a_free_of_no_object_left_there() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    source.books().misused = true;
+    let class = class_of_size(64);
+    let out = |class: Class, object: *mut u8| {
+        source.books().out.get(&(object as usize)) == Some(&class)
+    };
+    for distance in [0, 1, 2, 3, 8, 20] {
+        let thread = Thread::new(&source, &budget, &registry);
+        let all: Vec<_> = (0..24).map(|_| thread.alloc(class)).collect();
+        all.iter().for_each(|&object| thread.free(class, object));
+        // SAFETY: the cache is this thread's.
+        unsafe { assert_eq!(thread.cache.verify(out), Ok(())) };
+        let again = if distance == 0 { all[5].wrapping_add(8) } else { all[24 - distance] };
+        thread.free(class, again);
+        // SAFETY: as above.
+        let found = unsafe { thread.cache.verify(out) };
+        if distance == 0 {
+            assert_eq!(found, Err(Misuse::NotAnObject(again, class)));
+        } else {
+            assert!(matches!(found, Err(Misuse::DoubleFree(_, of)) if of == class), "{distance}");
+        }
+    }
 }
 
 /// Frees every object once and one of them twice, `distance` frees later, with nothing allocated in

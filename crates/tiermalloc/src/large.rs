@@ -16,6 +16,9 @@ pub(crate) const HUGE: usize = 64 << 20;
 /// lengthen and move without copying.
 pub(crate) const HUGE_WHEN_GROWING: usize = 1 << 20;
 
+/// A request above this (16 TiB) that fails is not to be helped by what is cached here.
+const WORTH_RECLAIMING: usize = 1 << 44;
+
 /// `size` bytes at `align`, or null.
 #[inline(never)]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
@@ -48,6 +51,9 @@ pub(crate) fn span(size: usize, align: usize, huge: usize) -> Option<NonNull<Spa
         return None;
     }
     once(size, align, huge).or_else(|| {
+        if size.saturating_add(align) > WORTH_RECLAIMING {
+            return None;
+        }
         slow::reclaim();
         once(size, align, huge)
     })

@@ -126,8 +126,10 @@ pub fn with_model<const ROOT: usize, const LEAF: usize>(
 ) {
     let nodes = MapNodes::default();
     let map = boxed_map::<ROOT, LEAF>();
-    // The home window and the root above the arena at least: the map's leaves are what may fail.
+    // The home window and the roots above the arena at least: the map's leaves are what may fail.
     map.ensure(arena.base(), if roomy { arena.bytes() } else { PAGE }, &nodes).unwrap();
+    map.ensure(arena.base() + LEAF * PAGE, PAGE, &nodes).unwrap();
+    map.ensure(arena.base() + arena.bytes() - PAGE, PAGE, &nodes).unwrap();
     let mut model =
         Model { heap: PageHeap::new(&map, arena), arena, live: Vec::new(), serial: 0, lost: 0 };
     f(&mut model);
