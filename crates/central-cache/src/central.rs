@@ -172,23 +172,47 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             let mut emptied: [Option<NonNull<Span>>; EMPTIED] = [None; EMPTIED];
             let mut count = 0;
             let mut wrong = None;
+            // Neighbours often come back one after the other: what is known of the span of the last
+            // object is kept for the next.
+            let mut run: Option<NonNull<Span>> = None;
+            let (mut start, mut bytes) = (0, 0);
             let mut spans = lists.lock();
-            while count < EMPTIED {
+            // One place stays free for the span of the last run.
+            while count < EMPTIED - 1 {
                 // SAFETY: the chain owns its objects.
                 let Some(object) = (unsafe { chain.pop() }) else { break };
-                // SAFETY: the span is checked to be one of this class.
-                match unsafe { self.put(&mut spans, class, object) } {
-                    Ok(None) => {}
-                    Ok(span) => {
-                        emptied[count] = span;
+                if (object as usize).wrapping_sub(start) >= bytes {
+                    // SAFETY: the span of a run is one of this class.
+                    if let Some(gone) = unsafe { end_run(&mut spans, run.take()) } {
+                        emptied[count] = Some(gone);
                         count += 1;
                     }
-                    Err(misuse) => {
-                        wrong = Some(misuse);
-                        break;
+                    match self.span_for(class, object) {
+                        Ok(span) => {
+                            run = Some(span);
+                            // SAFETY: a registered span of the class is valid.
+                            (start, bytes) =
+                                unsafe { (span.as_ref().address(), span.as_ref().bytes()) };
+                        }
+                        Err(misuse) => {
+                            wrong = Some(misuse);
+                            break;
+                        }
                     }
                 }
+                let Some(span) = run else { break };
+                // SAFETY: the span is one of this class.
+                match unsafe { spans.put(span, object) } {
+                    Put::Done => {}
+                    Put::Twice => wrong = Some(Misuse::DoubleFree(object, class)),
+                    _ => wrong = Some(Misuse::NotAnObject(object, class)),
+                }
+                if wrong.is_some() {
+                    break;
+                }
             }
+            // SAFETY: as above.
+            emptied[count] = unsafe { end_run(&mut spans, run) };
             drop(spans);
             for span in emptied.into_iter().flatten() {
                 // SAFETY: C3: it left its class with no object handed out.
@@ -202,30 +226,17 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         }
     }
 
-    /// # Safety
-    /// The lock of the class is held.
+    /// The span of `class` that `object` lies in.
     #[inline]
-    unsafe fn put(
-        &self,
-        spans: &mut Spans,
-        class: Class,
-        object: *mut u8,
-    ) -> Result<Option<NonNull<Span>>, Misuse> {
-        let Some(span) = self.source.span_of(object as usize) else {
-            return Err(Misuse::Foreign(object, class));
-        };
-        // SAFETY: registered spans are valid. A live object keeps its span in the class; only for an
-        // object that is not one can these two differ.
-        unsafe {
-            if span.as_ref().class() != Some(class) || span.as_ref().state() != State::Objects {
-                return Err(Misuse::Foreign(object, class));
-            }
-            spans.put(span, object)
-        }
-        .map_err(|wrong| match wrong {
-            Put::Twice => Misuse::DoubleFree(object, class),
-            _ => Misuse::NotAnObject(object, class),
-        })
+    fn span_for(&self, class: Class, object: *mut u8) -> Result<NonNull<Span>, Misuse> {
+        self.source
+            .span_of(object as usize)
+            // SAFETY: registered spans are valid. A live object keeps its span in the class; only
+            // for an object that is not one can these two differ.
+            .filter(|span| unsafe {
+                span.as_ref().class() == Some(class) && span.as_ref().state() == State::Objects
+            })
+            .ok_or(Misuse::Foreign(object, class))
     }
 
     /// Whether an object of `class`, handed out or free, starts at `address`. For messages and for
@@ -314,4 +325,14 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             }
         }
     }
+}
+
+/// Ends a run of objects that came back to one span; the span, if it has left the class.
+///
+/// # Safety
+/// The span is one of the lists' class.
+#[inline]
+unsafe fn end_run(spans: &mut Spans, run: Option<NonNull<Span>>) -> Option<NonNull<Span>> {
+    // SAFETY: passed on to the caller.
+    run.filter(|&span| unsafe { spans.settle(span) })
 }

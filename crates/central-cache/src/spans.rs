@@ -81,33 +81,37 @@ impl Spans {
         }
     }
 
-    /// Takes an object back. A span whose last object this was leaves the class (C3) and is
-    /// returned, to be freed once the lock is given up.
+    /// Takes an object back. The span's place among the lists is settled by [`settle`](Self::settle),
+    /// once for all objects that come back to it in a row.
     ///
     /// # Safety
-    /// The span is registered for this class.
+    /// The span is one of this class.
     #[inline]
-    pub(crate) unsafe fn put(
-        &mut self,
-        span: NonNull<Span>,
-        object: *mut u8,
-    ) -> Result<Option<NonNull<Span>>, Put> {
+    pub(crate) unsafe fn put(&mut self, span: NonNull<Span>, object: *mut u8) -> Put {
+        // SAFETY: under the lock of the class.
+        let put = unsafe { span.as_ref().put_object(object as usize) };
+        self.live -= (put == Put::Done) as usize;
+        put
+    }
+
+    /// Puts a span to which objects came back where it belongs (C2). When all have, it leaves the
+    /// class (C3): true, and the caller frees it once the lock is given up.
+    ///
+    /// # Safety
+    /// The span is one of this class.
+    #[inline]
+    pub(crate) unsafe fn settle(&mut self, span: NonNull<Span>) -> bool {
         // SAFETY: under the lock of the class.
         unsafe {
             let record = span.as_ref();
-            match record.put_object(object as usize) {
-                Put::Done => {}
-                wrong => return Err(wrong),
+            if record.live() > 0 {
+                self.regroup(record);
+                return false;
             }
-            self.live -= 1;
-            if record.live() == 0 {
-                self.unlink(record);
-                self.spans -= 1;
-                return Ok(Some(span));
-            }
-            self.regroup(record);
-            Ok(None)
+            self.unlink(record);
         }
+        self.spans -= 1;
+        true
     }
 
     /// Puts a span on the list of its occupancy (C2).

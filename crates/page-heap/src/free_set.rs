@@ -101,3 +101,48 @@ impl FreeSet {
         })
     }
 }
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn the_shortest_that_fits_is_found_among_lists_and_tree() {
+        let mut random = 7u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        // Lengths on both sides of the longest list, and at the borders of the bitmap's words.
+        let lengths = [1, 2, 3, 62, 63, 64, 65, 126, 127, 128, 129, 130, 1000, 100_000];
+        let spans: Vec<Box<Span>> = (0..200)
+            .map(|i| Box::new(Span::new(1_000_000 * (i + 1), lengths[i % lengths.len()])))
+            .collect();
+        let mut set = FreeSet::new();
+        let mut on = BTreeSet::new();
+        for _ in 0..5000 {
+            let n = next(200) as usize;
+            // SAFETY: `on` knows whether the span is on the set.
+            unsafe {
+                if on.remove(&(spans[n].pages(), n)) {
+                    set.remove(&spans[n]);
+                } else {
+                    on.insert((spans[n].pages(), n));
+                    set.insert(&spans[n]);
+                }
+            }
+            for wanted in [1, 2, 64, 65, 100, 128, 129, 131, 99_999, 100_001] {
+                let shortest = on.range((wanted, 0)..).next().map(|entry| entry.0);
+                assert_eq!(set.find(wanted).map(Span::pages), shortest, "{wanted}");
+            }
+            assert_eq!(set.longest().map(Span::pages), on.last().map(|entry| entry.0));
+            let empty = (0..=EXACT)
+                .all(|n| set.lists[n].is_null() == (set.nonempty[n / 64] >> (n % 64) & 1 == 0));
+            assert!(empty, "the bitmap says which lists are empty");
+        }
+    }
+}

@@ -33,8 +33,12 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-#[cfg(feature = "memmap2")]
+#[cfg(any(test, feature = "memmap2"))]
 extern crate std;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
 
 mod free_set;
 mod grow;

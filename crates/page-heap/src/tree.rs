@@ -141,3 +141,70 @@ unsafe fn merge(link: &Cell<Link>, mut left: Link, mut right: Link) {
         }
     }
 }
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A depth that a balanced tree of a thousand has no business with.
+    const DEEP: usize = 60;
+
+    /// Children in order of key, priorities falling; returns the keys in order.
+    fn walk(link: Link, depth: usize, keys: &mut Vec<(usize, usize)>) {
+        assert!(depth < DEEP, "out of balance");
+        // SAFETY: links of a tree are null or records on it.
+        let Some(node) = (unsafe { link.as_ref() }) else { return };
+        for child in [node.prev.get(), node.next.get()] {
+            // SAFETY: as above.
+            assert!(unsafe { child.as_ref() }.is_none_or(|c| priority(c) <= priority(node)));
+        }
+        walk(node.prev.get(), depth + 1, keys);
+        keys.push(key(node));
+        walk(node.next.get(), depth + 1, keys);
+    }
+
+    #[test]
+    fn spans_are_found_in_order_of_length_and_address_whatever_the_order_they_came_in() {
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        // Spans one after another, many of one length: the priority is a hash of the start alone.
+        let mut start = 0x7f00_0000;
+        let spans: Vec<Box<Span>> = (0..1000)
+            .map(|_| {
+                let pages = 129 + next(40) as usize;
+                start += pages;
+                Box::new(Span::new(start, pages))
+            })
+            .collect();
+        let mut tree = Tree::new();
+        let mut reference = BTreeSet::new();
+        for round in 0..6000 {
+            let span = &*spans[next(1000) as usize];
+            // SAFETY: the reference knows whether the span is on the tree.
+            unsafe {
+                if reference.remove(&key(span)) {
+                    tree.remove(span);
+                } else {
+                    reference.insert(key(span));
+                    tree.insert(span);
+                }
+            }
+            let wanted = 120 + next(60) as usize;
+            let best = reference.range((wanted, 0)..).next().copied();
+            assert_eq!(tree.best_fit(wanted).map(key), best);
+            assert_eq!(tree.longest().map(key), reference.last().copied());
+            if round % 100 == 0 {
+                let mut keys = Vec::new();
+                walk(tree.root.get(), 0, &mut keys);
+                assert!(keys.iter().eq(reference.iter()));
+            }
+        }
+    }
+}

@@ -137,7 +137,8 @@ impl ThreadCache {
         for class in classes() {
             let mut object = self.heads[class.id()].get();
             let (mut mark, mut next_mark) = (ptr::null_mut(), 1);
-            for step in 1..=self.listed(class).min(LOOKED_AT) {
+            let listed = self.listed(class);
+            for step in 1..=listed.min(LOOKED_AT) {
                 if object.is_null() || object == mark {
                     return Err(Misuse::DoubleFree(object, class));
                 }
@@ -151,6 +152,7 @@ impl ThreadCache {
                 // SAFETY: an object in the list is ours, and its first word is the link.
                 object = unsafe { Chain::next(object) };
             }
+            ends_with(class, object, listed.saturating_sub(LOOKED_AT))?;
         }
         Ok(())
     }

@@ -300,11 +300,7 @@ impl ThreadCache {
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
-pub(crate) unsafe fn cut(
-    class: Class,
-    head: *mut u8,
-    count: usize,
-) -> Result<*mut u8, Misuse> {
+pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misuse> {
     if count == 0 {
         return Ok(head);
     }

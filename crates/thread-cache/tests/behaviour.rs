@@ -172,8 +172,11 @@ fn room_that_other_bins_do_not_use_is_taken_when_the_limit_is_reached() {
     assert_eq!(thread.cache.cached(first), 0);
     assert_eq!(thread.cache.limit(), 64 * 1024);
     assert_eq!(thread.cache.used(), 64 * 1024);
-    let all: Vec<_> = (0..40).map(|_| thread.alloc(second)).collect();
-    all.into_iter().for_each(|object| thread.free(second, object));
+    for _ in 0..8 {
+        let all: Vec<_> = (0..40).map(|_| thread.alloc(second)).collect();
+        all.into_iter().for_each(|object| thread.free(second, object));
+        thread.check_bounds();
+    }
     assert!(thread.cache.cached(second) > 20, "{}", thread.cache.cached(second));
     thread.check_bounds();
     kept.into_iter().for_each(|object| thread.free(first, object));
@@ -542,9 +545,8 @@ fn verify_finds_in_a_bin_what_a_double_free_or_a_free_of_no_object_left_there() 
     let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
     source.books().misused = true;
     let class = class_of_size(64);
-    let out = |class: Class, object: *mut u8| {
-        source.books().out.get(&(object as usize)) == Some(&class)
-    };
+    let out =
+        |class: Class, object: *mut u8| source.books().out.get(&(object as usize)) == Some(&class);
     for distance in [0, 1, 2, 3, 8, 20] {
         let thread = Thread::new(&source, &budget, &registry);
         let all: Vec<_> = (0..24).map(|_| thread.alloc(class)).collect();

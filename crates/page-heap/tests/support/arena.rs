@@ -5,6 +5,7 @@
 //! not have, and hands out only what is really zero.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -35,8 +36,8 @@ pub struct Arena {
     calls: Cell<usize>,
     calls_before: Cell<usize>,
     refused: Cell<usize>,
-    /// Reservations of a single page: leaves of the small map are the only ones.
-    single: Cell<usize>,
+    /// Reservations of a single page: leaves of the small map, and regions when memory is short.
+    single: RefCell<BTreeSet<usize>>,
     now: Cell<u64>,
 }
 
@@ -55,7 +56,7 @@ impl Arena {
             calls: Cell::new(0),
             calls_before: Cell::new(0),
             refused: Cell::new(0),
-            single: Cell::new(0),
+            single: RefCell::default(),
             now: Cell::new(1),
         }
     }
@@ -79,8 +80,9 @@ impl Arena {
     pub fn mapped_pages(&self) -> usize {
         self.mapped.borrow().iter().filter(|&&mapped| mapped).count()
     }
-    pub fn single_pages(&self) -> usize {
-        self.single.get()
+    /// Whether the `n`-th page is a reservation of its own.
+    pub fn is_single(&self, n: usize) -> bool {
+        self.single.borrow().contains(&n)
     }
     pub fn calls(&self) -> usize {
         self.calls.get()
@@ -142,6 +144,7 @@ impl Arena {
         assert!(mapped[range.clone()].iter().all(|&now| now != to), "{range:?} is {to} already");
         mapped[range.clone()].fill(to);
         if !to {
+            self.single.borrow_mut().retain(|page| !range.contains(page));
             let at = self.base + range.start * PAGE;
             // SAFETY: the pages are the arena's own, and were given back.
             assert!(unsafe { sys::decommit(at, range.len() * PAGE) });
@@ -207,7 +210,9 @@ unsafe impl PageSource for Arena {
         self.set(start..start + count, true);
         let address = self.base + start * PAGE;
         assert!(is_zero(address, count * PAGE), "somebody wrote where nothing was given out");
-        self.single.set(self.single.get() + usize::from(bytes == PAGE));
+        if bytes == PAGE {
+            self.single.borrow_mut().insert(start);
+        }
         NonNull::new(address as *mut u8)
     }
 

@@ -430,7 +430,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         }
 
         let map = self.heap.map();
-        let (mut free, mut frees, mut others) = (0, 0, 0);
+        let (mut free, mut frees, mut others, mut leaves) = (0, 0, 0, 0);
         let mut after_free = false;
         let mut n = 0;
         while n < count {
@@ -445,6 +445,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                     assert_eq!(class, 0);
                     let Some(span) = entry else {
                         others += usize::from(self.arena.is_mapped(n));
+                        leaves += usize::from(self.arena.is_single(n));
                         after_free = false;
                         n += 1;
                         continue;
@@ -479,7 +480,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         assert_eq!(stats.reserved_pages, free + objects + large, "H4");
         assert!(stats.dirty_pages <= stats.free_pages);
         // What is mapped and in no span: records, leaves of the map, and what was lost.
-        let known = stats.record_bytes / PAGE + self.arena.single_pages();
+        let known = stats.record_bytes / PAGE + leaves;
         let lost = others.checked_sub(known).expect("fewer pages mapped than the heap believes");
         // Records are not lost with the pages, but for those of a huge span that nobody would take.
         let records = 64 * (self.live.len() + frees) + bits;
