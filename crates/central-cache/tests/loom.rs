@@ -373,6 +373,26 @@ fn two_refills_at_once_bring_a_span_each() {
     });
 }
 
+/// A thread that brings a span is served from it, however fast others are: two threads that want all
+/// that a span has get it, each from a span of its own.
+#[test]
+fn whoever_brings_a_span_is_served_from_it() {
+    loom::model(|| {
+        let world = World::new(PAIR);
+        let other = spawn(&world, |world| {
+            let got = world.fetch(2);
+            assert_eq!(got.len(), 2);
+            got.into_iter().for_each(|object| world.store(vec![object]));
+        });
+        let got = world.fetch(2);
+        assert_eq!(got.len(), 2);
+        other.join().unwrap();
+        world.check(2);
+        world.store(got);
+        world.finish();
+    });
+}
+
 /// Draining the transfer cache, fetching from it and storing to it at once moves each batch to one
 /// place.
 #[test]

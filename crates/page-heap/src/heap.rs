@@ -7,6 +7,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::free_set::FreeSet;
+use crate::grow::MAX_SPAN;
 use crate::lock::RawLock;
 use crate::meta::Records;
 use crate::objects::words_for;
@@ -165,12 +166,13 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    /// A span of `pages` pages for one allocation, starting at a multiple of `align_pages` (a power
+    /// A span of `pages` pages (at least one) for one allocation, starting at a multiple of `align_pages` (a power
     /// of two) pages; or `None` when there is no memory. [`Span::was_zeroed`] tells whether it is
     /// all zero.
     ///
     /// Cost: as for [`alloc_objects`](Self::alloc_objects).
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
+        let pages = pages.max(1);
         loop {
             if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
                 return Some(span);
@@ -343,11 +345,12 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // held.
         unsafe {
             let record = span.as_ref();
-            if let Some(left) = self.free_neighbour(record.start().wrapping_sub(1)) {
-                self.absorb(inner, record, left);
-            }
-            if let Some(right) = self.free_neighbour(record.end()) {
-                self.absorb(inner, record, right);
+            for page in [record.start().wrapping_sub(1), record.end()] {
+                let other = self.free_neighbour(page);
+                let fits = |o: &NonNull<Span>| record.pages() + o.as_ref().pages() <= MAX_SPAN;
+                if let Some(other) = other.filter(fits) {
+                    self.absorb(inner, record, other);
+                }
             }
             self.register_free(span);
             inner.insert(record);

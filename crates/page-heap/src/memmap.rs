@@ -13,6 +13,9 @@ use crate::source::PageSource;
 
 /// A [`PageSource`] over `memmap2`. It needs `std` and keeps its mappings in a vector, so it is for
 /// heaps that are *not* the program's global allocator.
+///
+/// What was not released stays mapped when the source is dropped: leaves of a page map lie in it, and
+/// the map may be read for as long as it lives.
 #[derive(Debug, Default)]
 pub struct MemmapPages {
     maps: Mutex<Vec<MmapMut>>,
@@ -30,8 +33,14 @@ impl MemmapPages {
     }
 }
 
-// SAFETY: anonymous mappings are zero and live in the vector until released or dropped; memmap2
-// aligns to OS pages, and one page of ours is added to align to ours.
+impl Drop for MemmapPages {
+    fn drop(&mut self) {
+        self.lock().drain(..).for_each(core::mem::forget);
+    }
+}
+
+// SAFETY: anonymous mappings are zero and live until released; memmap2 aligns to OS pages, and one
+// page of ours is added to align to ours.
 unsafe impl PageSource for MemmapPages {
     fn os_page_size(&self) -> usize {
         tiermalloc_sync::sys::os_page_size()

@@ -31,6 +31,10 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 mod table;
 
 pub use table::{SMALL_SLOTS, by_size};

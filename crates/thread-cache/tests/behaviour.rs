@@ -710,6 +710,64 @@ fn the_registry_knows_every_cache_and_asks_them_in_turn() {
 }
 
 #[test]
+fn a_cache_that_leaves_when_it_was_next_is_not_asked() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    // The newest comes first, and is the one that asks.
+    let [leaving, _middle, asking]: [Thread<'_, Objects>; 3] = std::array::from_fn(|_| {
+        let thread = Thread::new(&source, &budget, &registry);
+        // SAFETY: the caches stay for the length of the test.
+        unsafe { registry.add(NonNull::from(&*thread.cache)) };
+        thread
+    });
+    registry.ask_another(&asking.cache, MIB);
+    // SAFETY: added above.
+    unsafe { registry.remove(NonNull::from(&*leaving.cache)) };
+    registry.ask_another(&asking.cache, MIB);
+    let class = class_of_size(64);
+    leaving.free(class, leaving.alloc(class));
+    let limit = leaving.cache.limit();
+    assert!(limit > 0);
+    leaving.alloc(class_of_size(128));
+    assert_eq!(leaving.cache.limit(), limit, "it was asked to give it back");
+}
+
+#[test]
+fn a_request_is_met_once() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(1024);
+    let all: Vec<_> = (0..100).map(|_| thread.alloc(class)).collect();
+    all.into_iter().for_each(|object| thread.free(class, object));
+    thread.flush_all();
+    let limit = thread.cache.limit();
+    thread.cache.ask_back(1000);
+    thread.cache.ask_back(9000);
+    for class in [16, 32, 48, 64].map(class_of_size) {
+        thread.alloc(class);
+        assert_eq!(thread.cache.limit(), limit - 10_000);
+    }
+}
+
+#[test]
+fn what_a_scavenge_sends_back_takes_its_room_with_it() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    // So that nothing but the scavenge takes room away.
+    let budget = Budget::new(usize::MAX / 2, usize::MAX / 2);
+    let thread = Thread::new(&source, &budget, &registry);
+    let (class, other) = (class_of_size(64), class_of_size(256 * 1024));
+    let all: Vec<_> = (0..255).map(|_| thread.alloc(class)).collect();
+    all.iter().for_each(|&object| thread.free(class, object));
+    assert!(thread.cache.cached(class) > 200);
+    // A slow step each, and not one of them fetches what the last one brought.
+    (0..2 * STEPS).for_each(|_| assert!(!thread.alloc(other).is_null()));
+    assert_eq!(thread.cache.cached(class), 0);
+    let all: Vec<_> = (0..255).map(|_| source.fetch_one(class)).collect();
+    // SAFETY: the cache is this thread's, the object ours.
+    let fits = |object: &*mut u8| unsafe { ThreadCache::push(&*thread.cache, class.id(), *object) };
+    assert!(all.iter().take_while(|object| fits(object)).count() < 2 * class.batch());
+}
+
+#[test]
 fn a_registry_of_one_has_nobody_else_to_ask() {
     let registry = Registry::new();
     let cache = ThreadCache::new();

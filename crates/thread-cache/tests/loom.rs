@@ -391,12 +391,15 @@ fn what_is_asked_back_is_given_back() {
 fn a_cache_that_has_left_the_registry_is_not_asked_any_more() {
     loom::model(|| {
         let world = World::new(1 << 20);
-        let (other, leaving) = (Thread::new(&world), Thread::new(&world));
+        // The newest comes first: the first request goes to the one in the middle, and the one that
+        // leaves is next.
+        let leaving = Thread::new(&world);
+        let (middle, other) = (Thread::new(&world), Thread::new(&world));
         let asking = world.clone();
         let asks = spawn(move || {
             asking.registry.ask_another(&other.cache, CLAIM);
             asking.registry.ask_another(&other.cache, CLAIM);
-            other
+            [middle, other]
         });
         let mut cache = {
             let Thread { world, cache } = leaving;
@@ -411,7 +414,7 @@ fn a_cache_that_has_left_the_registry_is_not_asked_any_more() {
             assert_eq!(unknown.cache.limit(), CLAIM, "it was asked");
             unknown.free(small(), object);
         }
-        asks.join().unwrap().end();
+        asks.join().unwrap().into_iter().for_each(Thread::end);
         // SAFETY: the cache is this thread's.
         unsafe { unknown.cache.retire(&world.central, &world.budget) }.unwrap();
         world.finish();

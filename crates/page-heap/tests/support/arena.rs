@@ -209,7 +209,9 @@ unsafe impl PageSource for Arena {
         };
         self.set(start..start + count, true);
         let address = self.base + start * PAGE;
-        assert!(is_zero(address, count * PAGE), "somebody wrote where nothing was given out");
+        // Not every page: reading makes it resident.
+        let zero = (0..count).step_by(8).all(|page| is_zero(address + page * PAGE, PAGE));
+        assert!(zero, "somebody wrote where nothing was given out");
         if bytes == PAGE {
             self.single.borrow_mut().insert(start);
         }

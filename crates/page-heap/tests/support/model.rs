@@ -390,6 +390,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
     }
 
     /// Everything that must be true between two steps; returns the pages that are lost.
+    #[allow(clippy::needless_range_loop)] // the number of the page is what it is about
     pub fn check(&self) -> usize {
         #[derive(Clone, Copy, PartialEq)]
         enum Expected {
@@ -499,11 +500,9 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         for n in 0..self.arena.pages() {
             let page = self.arena.base_page() + n;
             // SAFETY: as in `check`.
-            if let Some(span) =
-                self.heap.map().span(page * PAGE).map(|span| unsafe { span.as_ref() })
-                && span.state() == State::Free
-                && span.start() == page
-            {
+            let span = self.heap.map().span(page * PAGE).map(|span| unsafe { span.as_ref() });
+            let is_first = |span: &&Span| span.state() == State::Free && span.start() == page;
+            if let Some(span) = span.filter(is_first) {
                 held += (page..span.end()).filter(|page| !is_zero(page * PAGE, PAGE)).count();
             }
         }

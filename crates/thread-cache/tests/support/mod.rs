@@ -81,6 +81,11 @@ impl Objects {
         self.books().stingy = stingy;
     }
 
+    /// An object past every cache.
+    pub fn fetch_one(&self, class: Class) -> *mut u8 {
+        self.books().fetch(class, 1).head
+    }
+
     /// Objects that are out.
     pub fn out(&self) -> usize {
         self.books().out.len()

@@ -1,0 +1,535 @@
+//! What the heap promises, one promise a test; the first two are contracts of the design.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use support::arena::{Arena, PAGE, is_zero};
+use support::model::{SMALL_LEAF, SMALL_ROOT, Step, boxed_map, with_model};
+use tiermalloc_page_heap::{FreeError, OsPages, PageHeap, PageSource, Span, State};
+use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
+use tiermalloc_size_class::{Class, class_of};
+use tiermalloc_sync::{RawFutexMutex, sys};
+
+/// Pages of the first region.
+const STEP: usize = 128;
+
+type Heap<'m> = PageHeap<'m, RawFutexMutex, &'m Arena, SMALL_ROOT, SMALL_LEAF>;
+
+fn with_heap(pages: usize, os_page: usize, f: impl FnOnce(&Heap<'_>, &Arena)) {
+    let arena = Arena::new(pages, os_page, 11);
+    with_model(&arena, true, |model| f(&model.heap, &arena));
+}
+
+/// The address of a new large span.
+fn large(heap: &Heap, pages: usize) -> usize {
+    // SAFETY: the span is ours.
+    unsafe { heap.alloc_large(pages, 1).expect("memory").as_ref() }.address()
+}
+
+fn free(heap: &Heap, address: usize) {
+    // SAFETY: the span is ours, and not used any more.
+    unsafe { heap.free_large(address) }.unwrap();
+}
+
+fn state_at(heap: &Heap, address: usize) -> Option<(State, usize)> {
+    // SAFETY: one thread: what the map names is there.
+    heap.map().span(address).map(|span| unsafe { (span.as_ref().state(), span.as_ref().pages()) })
+}
+
+#[test]
+fn mergeable_is_a_state_and_not_a_use_count_of_zero() {
+    with_heap(1024, 4096, |heap, _| {
+        let [left, middle, right] = [(); 3].map(|()| large(heap, 8));
+        free(heap, middle);
+        let class = class_of(8 * PAGE, 8).unwrap();
+        assert_eq!(class.pages(), 8);
+        let fresh = heap.alloc_objects(class).unwrap();
+        // SAFETY: the span is ours.
+        let record = unsafe { fresh.as_ref() };
+        assert_eq!((record.address(), record.live()), (middle, 0));
+        // Both neighbours come back while nothing of the span is in use: it is not theirs to take.
+        free(heap, left);
+        free(heap, right);
+        assert_eq!((record.state(), record.address(), record.pages()), (State::Objects, middle, 8));
+        assert_eq!(state_at(heap, left), Some((State::Free, 8)));
+        assert_eq!(state_at(heap, right), Some((State::Free, STEP - 16)));
+        // Only when it is freed as a span, all three are one.
+        // SAFETY: nothing of it is out.
+        unsafe { heap.free_objects(fresh) };
+        assert_eq!(state_at(heap, left), Some((State::Free, STEP)));
+        assert_eq!(state_at(heap, middle), None);
+    });
+}
+
+#[test]
+fn an_object_span_is_in_the_map_with_every_page_and_a_free_one_with_its_ends() {
+    with_heap(1024, 4096, |heap, _| {
+        let class = class_of(40_000, 8).unwrap();
+        assert!(class.pages() > 3);
+        let span = heap.alloc_objects(class).unwrap();
+        // SAFETY: the span is ours.
+        let (start, pages) = unsafe { (span.as_ref().start(), class.pages()) };
+        for page in start..start + pages {
+            assert_eq!(heap.map().span(page * PAGE + 77), Some(span));
+            assert_eq!(heap.map().class_id(page * PAGE + 77), class.id());
+        }
+        // The rest of the region is free: its ends and no page between.
+        let rest = start + pages..start + STEP;
+        for page in rest.clone() {
+            let is_end = page == rest.start || page == rest.end - 1;
+            assert_eq!(heap.map().span(page * PAGE).is_some(), is_end, "{page} of {rest:?}");
+            assert_eq!(heap.map().class_id(page * PAGE), 0);
+        }
+        // SAFETY: nothing of it is out.
+        unsafe { heap.free_objects(span) };
+        for page in start..start + STEP {
+            let is_end = page == start || page == start + STEP - 1;
+            assert_eq!(heap.map().span(page * PAGE).is_some(), is_end);
+            assert_eq!(heap.map().class_id(page * PAGE), 0);
+        }
+        // A large one, too, has its ends only.
+        let at = large(heap, 5);
+        let inside = (1..4).all(|n| heap.map().span(at + n * PAGE).is_none());
+        assert!(
+            inside && heap.map().span(at).is_some() && heap.map().span(at + 4 * PAGE).is_some()
+        );
+    });
+}
+
+#[test]
+fn memory_that_was_used_is_used_again_before_memory_that_was_not() {
+    with_heap(1024, 4096, |heap, _| {
+        let [a, b, c] = [(); 3].map(|()| large(heap, 4));
+        free(heap, a);
+        free(heap, c); // merges with the clean rest, and makes it dirty
+        let again = large(heap, 4);
+        assert_eq!(again, a, "the shortest dirty one");
+        assert_eq!(large(heap, 4), c);
+        let _ = b;
+    });
+}
+
+#[test]
+fn the_heap_grows_in_steps_of_a_quarter() {
+    with_heap(8192, 4096, |heap, _| {
+        let (mut last, mut steps) = (0, Vec::new());
+        while heap.stats().reserved_pages < 4000 {
+            let _ = large(heap, 32);
+            let reserved = heap.stats().reserved_pages;
+            if reserved != last {
+                steps.push(reserved - last);
+                last = reserved;
+            }
+        }
+        assert_eq!(heap.stats().grown, steps.len());
+        assert_eq!(&steps[..5], &[STEP; 5]);
+        assert!(steps.is_sorted() && steps.len() < 20, "{steps:?}");
+    });
+}
+
+#[test]
+fn when_addresses_are_short_the_step_shrinks_to_what_is_needed() {
+    // Room for the records, 100 pages, and no more.
+    with_heap(16 + 100, 4096, |heap, _| {
+        let at = large(heap, 3);
+        assert!(heap.stats().reserved_pages < STEP);
+        assert!(heap.alloc_large(101, 1).is_none());
+        assert!(heap.alloc_large(60, 1).is_some(), "after a refusal as before");
+        free(heap, at);
+    });
+}
+
+#[test]
+fn absurd_requests_are_refused_and_change_nothing() {
+    with_heap(1024, 4096, |heap, arena| {
+        let kept = large(heap, 3);
+        let before = (heap.stats(), arena.mapped_pages());
+        for pages in [1025, 1 << 32, (1 << 32) + 1, 1 << 50, usize::MAX / PAGE, usize::MAX] {
+            assert_eq!(heap.alloc_large(pages, 1), None, "{pages:#x} pages");
+        }
+        for align in [1024, 1 << 32, 1 << 50, 1 << 62] {
+            assert_eq!(heap.alloc_large(1, align), None, "aligned to {align:#x} pages");
+            assert_eq!(heap.alloc_large(usize::MAX / PAGE, align), None);
+        }
+        for bytes in [0, 1 << 45, isize::MAX as usize, usize::MAX - 1, usize::MAX] {
+            assert_eq!(heap.alloc_huge(bytes, 1), None, "{bytes:#x} bytes");
+            // SAFETY: refused, so nothing changes.
+            assert_eq!(unsafe { heap.resize_huge(kept, bytes) }, None);
+        }
+        // SAFETY: the allocation is ours.
+        unsafe {
+            for pages in [0, 1024, usize::MAX] {
+                assert!(!heap.resize_large(kept, pages));
+            }
+            assert!(!heap.resize_large(kept + 5 * PAGE, 2), "no large one there");
+        }
+        assert_eq!((heap.stats(), arena.mapped_pages()), before);
+    });
+}
+
+#[test]
+fn no_pages_at_all_are_served_like_one() {
+    with_heap(1024, 4096, |heap, _| {
+        let at = large(heap, 0);
+        assert_eq!(state_at(heap, at), Some((State::Large, 1)));
+        assert_eq!(heap.stats().large_pages, 1);
+        free(heap, at);
+        assert_eq!(state_at(heap, at), Some((State::Free, STEP)));
+    });
+}
+
+#[test]
+fn frees_of_what_is_no_large_allocation_are_told_and_change_nothing() {
+    with_heap(1024, 4096, |heap, _| {
+        let at = large(heap, 5);
+        let span = heap.alloc_objects(class_of(64, 8).unwrap()).unwrap();
+        // SAFETY: the span is ours.
+        let objects = unsafe { span.as_ref() }.address();
+        let gone = large(heap, 2);
+        free(heap, gone);
+        let before = heap.stats();
+        let on_the_stack = &raw const before as usize;
+        for address in [
+            0,
+            1,
+            usize::MAX,
+            on_the_stack,
+            gone,
+            objects,
+            objects + 64,
+            at + 1,
+            at + PAGE,
+            at + 4 * PAGE,
+            at - PAGE,
+        ] {
+            // SAFETY: none of these is freed: that is the test.
+            let freed = unsafe { heap.free_large(address) };
+            assert_eq!(freed, Err(FreeError::NotAnAllocation), "{address:#x}");
+            assert!(heap.large_at(address).is_none());
+        }
+        assert_eq!(heap.stats(), before);
+        assert_eq!(heap.large_at(at).map(Span::pages), Some(5));
+        free(heap, at);
+    });
+}
+
+#[test]
+fn a_large_allocation_takes_the_free_pages_behind_it_and_gives_its_end_back() {
+    with_heap(1024, 4096, |heap, _| {
+        let [a, b, c] = [(); 3].map(|()| large(heap, 4));
+        // SAFETY: the allocations are ours, and ends that are given back are not used.
+        unsafe {
+            assert!(!heap.resize_large(a, 5), "taken");
+            assert!(heap.resize_large(a, 4), "as it is");
+            free(heap, b);
+            assert!(!heap.resize_large(a, 9), "more than is free");
+            assert!(heap.resize_large(a, 6));
+            assert_eq!(state_at(heap, a + 6 * PAGE), Some((State::Free, 2)));
+            assert!(heap.resize_large(a, 8), "all of it");
+            assert_eq!(state_at(heap, a + 7 * PAGE), Some((State::Large, 8)));
+            assert!(!heap.resize_large(a, 9));
+            assert!(heap.resize_large(a, 1));
+            assert_eq!(state_at(heap, a), Some((State::Large, 1)));
+            assert_eq!(state_at(heap, a + PAGE), Some((State::Free, 7)));
+        }
+        assert_eq!((heap.stats().large_pages, heap.stats().large_spans), (5, 2));
+        free(heap, a);
+        free(heap, c);
+        assert_eq!(state_at(heap, a), Some((State::Free, STEP)));
+    });
+}
+
+#[test]
+fn what_nobody_wanted_for_a_while_goes_back() {
+    with_heap(2048, 4096, |heap, arena| {
+        let busy = |heap: &Heap| {
+            // Frees enough for the heap to look at the clock.
+            for _ in 0..40 {
+                let at = large(heap, 1);
+                free(heap, at);
+            }
+        };
+        let big = large(heap, 400);
+        let small = large(heap, 1);
+        free(heap, big);
+        arena.pass_time(1000);
+        busy(heap);
+        let first = heap.stats().dirty_pages;
+        let mut last = first;
+        for _ in 0..10 {
+            arena.pass_time(150);
+            busy(heap);
+            let now = heap.stats().dirty_pages;
+            assert!(now <= last, "{now} {last}");
+            last = now;
+        }
+        assert!(first >= 400 && last <= 140, "{first} {last}: what is idle halves at each look");
+        assert!(last > 0, "a little is kept");
+        // Without time passing, nothing does.
+        let again = large(heap, 300);
+        free(heap, again);
+        let before = heap.stats().decommitted_pages;
+        busy(heap);
+        assert_eq!(heap.stats().decommitted_pages, before);
+        free(heap, small);
+    });
+}
+
+#[test]
+fn with_os_pages_of_64_kib_every_whole_one_that_is_free_goes_back() {
+    const OS: usize = 64 * 1024;
+    with_heap(4096, OS, |heap, arena| {
+        // Spans that begin and end anywhere within OS pages; every other one is freed.
+        let spans: Vec<(usize, usize)> =
+            (0..40).map(|i| 1 + i * 7 % 60).map(|pages| (large(heap, pages), pages)).collect();
+        for &(at, pages) in &spans {
+            // SAFETY: the span is ours.
+            unsafe { (at as *mut u8).write_bytes(0xa5, pages * PAGE) };
+        }
+        let freed: Vec<_> = spans.iter().copied().step_by(2).collect();
+        for &(at, _) in &freed {
+            free(heap, at);
+        }
+        let dirty = heap.stats().dirty_pages;
+        let released = heap.release_pages(usize::MAX);
+        let whole: usize = freed
+            .iter()
+            .map(|&(at, pages)| {
+                let inner = at.next_multiple_of(OS)..(at + pages * PAGE) / OS * OS;
+                assert!(inner.is_empty() || is_zero(inner.start, inner.len()), "went back");
+                inner.len() / PAGE
+            })
+            .sum();
+        assert!(whole > 100 && released >= whole && released <= dirty, "{released} {whole}");
+        assert_eq!(heap.stats().decommitted_pages, released);
+        // The source checks that only whole OS pages are given back; the others are as they were.
+        for &(at, pages) in spans.iter().skip(1).step_by(2) {
+            // SAFETY: the span is ours.
+            let bytes = unsafe { std::slice::from_raw_parts(at as *const u8, pages * PAGE) };
+            assert!(bytes.iter().all(|&byte| byte == 0xa5));
+        }
+        // What is left over cannot go back, and does not stand in the way of what can.
+        let calls = arena.calls();
+        assert_eq!(heap.release_pages(usize::MAX), 0);
+        assert_eq!(arena.calls(), calls, "nothing to try");
+        let one = large(heap, 100);
+        free(heap, one);
+        assert!(heap.release_pages(usize::MAX) >= 80);
+        // Merged, the left-overs can.
+        for &(at, _) in spans.iter().skip(1).step_by(2) {
+            free(heap, at);
+        }
+        heap.release_pages(usize::MAX);
+        assert_eq!(heap.stats().dirty_pages, 0, "regions are in whole OS pages");
+    });
+}
+
+#[test]
+fn a_source_that_keeps_what_is_released_loses_nothing() {
+    /// Refuses to unmap, as a kernel that is out of mappings does.
+    struct Keeps<'a>(&'a Arena);
+    // SAFETY: passed on, but for releases, which it may refuse.
+    unsafe impl PageSource for Keeps<'_> {
+        fn os_page_size(&self) -> usize {
+            self.0.os_page_size()
+        }
+        fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+            self.0.reserve(bytes)
+        }
+        unsafe fn release(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
+        unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+            // SAFETY: passed on to the caller.
+            unsafe { self.0.decommit(start, bytes) }
+        }
+    }
+    let arena = Arena::new(2048, 4096, 5);
+    let map = boxed_map::<ROOT_ENTRIES, LEAF_ENTRIES>();
+    let heap: PageHeap<'_, RawFutexMutex, _> = PageHeap::new(&map, Keeps(&arena));
+    // What is cut off for the alignment, and then the mapping itself, become free pages of the heap.
+    let huge = heap.alloc_huge(64 * PAGE, 64 * PAGE).unwrap();
+    // SAFETY: the span is ours.
+    let at = unsafe { huge.as_ref() }.address();
+    assert_eq!(at % (64 * PAGE), 0);
+    // SAFETY: ours; that it cannot shrink changes nothing.
+    assert_eq!(unsafe { heap.resize_huge(at, 32 * PAGE) }, None);
+    // SAFETY: ours, and not used any more.
+    unsafe { heap.free_large(at) }.unwrap();
+    let stats = heap.stats();
+    assert_eq!((stats.huge_pages, stats.free_pages), (0, stats.reserved_pages));
+    assert_eq!(stats.reserved_pages + stats.record_bytes / PAGE, arena.mapped_pages());
+    assert_eq!(heap.unmap_free(), 0);
+    assert_eq!(heap.stats().free_pages, stats.free_pages);
+    let again = heap.alloc_large(120, 1).expect("64 and what was cut off: one span");
+    // SAFETY: as above.
+    unsafe { heap.free_large(again.as_ref().address()) }.unwrap();
+    assert_eq!(heap.stats().reserved_pages, stats.reserved_pages);
+}
+
+/// Addresses without memory for regions, which the heap never touches; real memory for the rest.
+struct Addresses {
+    next: Cell<usize>,
+}
+
+// SAFETY: regions are never touched by the heap or by the test, and nobody else's.
+unsafe impl PageSource for Addresses {
+    fn os_page_size(&self) -> usize {
+        4096
+    }
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if bytes >= 1 << 30 {
+            return NonNull::new(self.next.replace(self.next.get() + bytes) as *mut u8);
+        }
+        // Never unmapped: the test's process ends with it. Leaves, 36 GiB of them: addresses only.
+        let start = sys::map_anonymous(0, bytes + PAGE)?.next_multiple_of(PAGE);
+        NonNull::new(start as *mut u8)
+    }
+    unsafe fn release(&self, _: NonNull<u8>, _: usize) -> bool {
+        true
+    }
+    unsafe fn decommit(&self, _: NonNull<u8>, _: usize) -> bool {
+        true
+    }
+}
+
+#[test]
+fn heaps_of_terabytes_stay_within_what_a_record_can_hold() {
+    let map = boxed_map::<ROOT_ENTRIES, LEAF_ENTRIES>();
+    let source = Addresses { next: Cell::new(1 << 44) };
+    let heap: PageHeap<'_, RawFutexMutex, _> = PageHeap::new(&map, source);
+    let half = 1 << 31; // pages: 16 TiB
+    assert!(heap.alloc_large(1 << 32, 1).is_none(), "more than a span can be");
+    assert!(heap.alloc_large(1, 1 << 32).is_none());
+    assert!(heap.alloc_huge((1 << 32) * PAGE, 1).is_none());
+    // Two neighbours that together would be too long stay two.
+    let spans = [(); 2].map(|()| heap.alloc_large(half, 1).unwrap());
+    for span in spans {
+        // SAFETY: ours, and not used any more.
+        unsafe { heap.free_large(span.as_ref().address()) }.unwrap();
+    }
+    assert_eq!(heap.stats().free_pages, 2 * half);
+    let whole = heap.alloc_large(half, 1).unwrap();
+    // SAFETY: the span is ours.
+    assert_eq!(unsafe { whole.as_ref() }.pages(), half);
+    let part = heap.alloc_large(half - 1, 1).unwrap();
+    // SAFETY: the span is ours.
+    assert_eq!(unsafe { part.as_ref() }.pages(), half - 1);
+    assert_eq!((heap.stats().free_pages, heap.stats().reserved_pages), (1, 2 * half));
+    let huge = heap.alloc_huge((half - 1) * PAGE, 1 << 30).unwrap();
+    // SAFETY: the span is ours.
+    assert_eq!(unsafe { huge.as_ref() }.bytes(), (half - 1) * PAGE);
+}
+
+#[test]
+fn many_spans_are_one_again_when_all_are_free() {
+    with_heap(24 * 1024, 4096, |heap, _| {
+        // More records than one chunk of them holds.
+        let mut spans: Vec<usize> = (0..7000).map(|i| large(heap, 1 + i % 3)).collect();
+        let reserved = heap.stats().reserved_pages;
+        assert!(heap.stats().record_bytes > 128 * 1024);
+        // Freed in an order that has little to do with where they lie.
+        for i in 0..spans.len() {
+            let j = i * 7919 % spans.len();
+            spans.swap(i, j);
+        }
+        for at in spans {
+            free(heap, at);
+        }
+        let stats = heap.stats();
+        assert_eq!((stats.free_pages, stats.reserved_pages), (reserved, reserved));
+        assert!(stats.record_live_bytes <= 64 * stats.grown, "a span per region at most");
+        assert_eq!(heap.release_down_to(1000), stats.dirty_pages - heap.stats().dirty_pages);
+        assert!(heap.stats().dirty_pages <= 1000);
+    });
+}
+
+#[test]
+fn threads_share_the_heap_and_nothing_overlaps_or_is_lost() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new());
+
+    fn check(at: usize, pages: usize, mark: u64) {
+        for page in 0..pages {
+            // SAFETY: the span is the thread's own.
+            let word = unsafe { ((at + page * PAGE) as *const u64).read() };
+            assert_eq!(word, mark);
+        }
+    }
+
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            scope.spawn(move || {
+                let mut random = thread + 1;
+                let mut own: Vec<(usize, usize, u64)> = Vec::new();
+                for round in 0..3000u64 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let n = (random >> 33) as usize;
+                    let mark = thread << 32 | round;
+                    if n % 97 == 0 {
+                        HEAP.release_pages(n % 64);
+                    } else if own.len() < 20 && n % 3 != 0 {
+                        let (span, pages) = if n % 11 == 0 {
+                            (HEAP.alloc_huge((1 + n % 64) * PAGE, 1), 1 + n % 64)
+                        } else if n % 2 == 0 {
+                            let class = Class::from_id(1 + n % 208).unwrap();
+                            (HEAP.alloc_objects(class), class.pages())
+                        } else {
+                            (HEAP.alloc_large(1 + n % 40, 1 << (n % 5)), 1 + n % 40)
+                        };
+                        // SAFETY: the span is this thread's own.
+                        let at = unsafe { span.unwrap().as_ref() }.address();
+                        for page in 0..pages {
+                            // SAFETY: as above.
+                            unsafe { ((at + page * PAGE) as *mut u64).write(mark) };
+                        }
+                        own.push((at, pages, mark));
+                    } else if !own.is_empty() {
+                        let (at, pages, mark) = own.swap_remove(n % own.len());
+                        check(at, pages, mark);
+                        let span = MAP.span(at).unwrap();
+                        // SAFETY: the span is this thread's own, nothing of it is out.
+                        unsafe {
+                            if span.as_ref().class().is_some() {
+                                HEAP.free_objects(span);
+                            } else {
+                                HEAP.free_large(at).unwrap();
+                            }
+                        }
+                    }
+                }
+                for (at, pages, mark) in own {
+                    check(at, pages, mark);
+                    let span = MAP.span(at).unwrap();
+                    // SAFETY: as above.
+                    unsafe {
+                        if span.as_ref().class().is_some() {
+                            HEAP.free_objects(span);
+                        } else {
+                            HEAP.free_large(at).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let stats = HEAP.stats();
+    assert_eq!((stats.free_pages, stats.huge_pages), (stats.reserved_pages, 0));
+    assert_eq!((stats.object_pages, stats.large_pages), (0, 0));
+}
+
+#[test]
+fn the_lock_is_kept_over_a_fork_and_given_up_behind_it() {
+    let arena = Arena::new(512, 4096, 1);
+    with_model::<SMALL_ROOT, SMALL_LEAF>(&arena, true, |model| {
+        model.step(&Step::AllocLarge { pages: 3, align: 1 });
+        model.heap.lock_for_fork();
+        // SAFETY: locked by this thread, above.
+        unsafe { model.heap.unlock_after_fork() };
+        model.step(&Step::Free(0));
+        assert!(std::ptr::eq(*model.heap.source(), &raw const arena));
+    });
+}
