@@ -369,6 +369,25 @@ fn plunder_sends_back_what_nobody_wanted_for_a_whole_period() {
 }
 
 #[test]
+fn plundering_in_turn_comes_past_every_class() {
+    with_cache(|cache| {
+        let classes = [1, 16, 17, 100, 156, 207, 208].map(|id| Class::from_id(id).unwrap());
+        for class in classes {
+            let batch = fetch_all(cache, class, class.batch());
+            // SAFETY: the objects are ours.
+            unsafe { cache.store(class, chain_of(&batch)) }.unwrap();
+        }
+        // 16 classes at a time: once around begins the periods, and once more ends them.
+        for turn in 0..2 * 13 {
+            assert!(turn > 12 || classes.iter().all(|&class| cache.stats(class).transfer > 0));
+            cache.plunder_next().unwrap();
+        }
+        assert!(classes.iter().all(|&class| cache.stats(class).transfer == 0));
+        assert_eq!(cache.source().spans_out(), 0);
+    });
+}
+
+#[test]
 fn drain_takes_as_many_batches_as_it_is_told() {
     with_cache(|cache| {
         let class = class_of_size(4096);

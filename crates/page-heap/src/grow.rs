@@ -48,7 +48,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         else {
             return false;
         };
-        let Some(region) = self.source.reserve(pages * PAGE_SIZE) else {
+        let Some(region) = self.source.reserve_region(pages * PAGE_SIZE) else {
             return false;
         };
         // SAFETY: the region is fresh.

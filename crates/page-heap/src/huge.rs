@@ -35,10 +35,25 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
             return Some(span);
         }
-        if self.unmap_free() == 0 {
+        if !self.unmapping_may_help(bytes) || self.unmap_free() == 0 {
             return None;
         }
         self.map_huge(bytes, align.max(unit), unit)
+    }
+
+    /// Whether the source would have `bytes` bytes if it had all free pages back: tried with the
+    /// difference. Else an absurd request would cost the heap all that it has free.
+    fn unmapping_may_help(&self, bytes: usize) -> bool {
+        let free = self.inner.lock().stats.free_pages << PAGE_SHIFT;
+        let unit = PAGE_SIZE.max(self.source.os_page_size());
+        let missing = round_up(bytes.saturating_sub(free), unit);
+        if missing == 0 {
+            return true;
+        }
+        let Some(probe) = self.source.reserve(missing) else { return false };
+        // SAFETY: nobody has seen it.
+        unsafe { self.give_back(probe, missing) };
+        true
     }
 
     fn map_huge(&self, bytes: usize, align: usize, unit: usize) -> Option<NonNull<Span>> {

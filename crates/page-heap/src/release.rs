@@ -20,6 +20,10 @@ const PERIOD_MS: u64 = 100;
 const FREES_PER_READING: u32 = 16;
 /// Free dirty pages that are never worth a system call (512 KiB).
 const KEEP: usize = 64;
+/// System calls that one look, or the end of one thread, may make: the rest waits for the next.
+const CALLS: usize = 32;
+/// Fewest dirty pages of a span that such a call is made for (64 KiB).
+const WORTH_A_CALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 8 };
 
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
@@ -38,14 +42,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if now.saturating_sub(inner.looked_ms) < PERIOD_MS {
             return;
         }
-        // After a long silence the mark is of little worth: begin anew.
-        let fresh = inner.looked_ms == 0;
+        // The very first look has nothing to compare with.
+        let first = inner.looked_ms == 0;
         inner.looked_ms = now;
         let idle = inner.low_water;
         inner.low_water = inner.stats.dirty_pages;
         drop(inner);
-        if !fresh && idle > KEEP {
-            self.release_pages(idle / 2);
+        if !first && idle > KEEP {
+            self.release_some(idle / 2);
         }
     }
 
@@ -61,7 +65,36 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn release_pages(&self, wanted: usize) -> usize {
         let mut released = 0;
         while released < wanted {
-            match self.release_one() {
+            match self.release_one(usize::MAX, 1) {
+                Some(pages) => released += pages,
+                None => break,
+            }
+        }
+        released
+    }
+
+    /// [`release_down_to`](Self::release_down_to), but for spans so short that a system call for each is
+    /// hardly worth it.
+    pub fn release_down_to_worth(&self, keep: usize) -> usize {
+        let mut released = 0;
+        while self.inner.lock().stats.dirty_pages > keep {
+            match self.release_one(usize::MAX, WORTH_A_CALL) {
+                Some(pages) => released += pages,
+                None => break,
+            }
+        }
+        released
+    }
+
+    /// Gives about `wanted` free dirty pages back, not many more, in a bounded number of system calls
+    /// and without calls that are hardly worth it. Returns the number of pages that went back.
+    pub fn release_some(&self, wanted: usize) -> usize {
+        let mut released = 0;
+        for _ in 0..CALLS {
+            if released >= wanted {
+                break;
+            }
+            match self.release_one((wanted - released).max(WORTH_A_CALL), WORTH_A_CALL) {
                 Some(pages) => released += pages,
                 None => break,
             }
@@ -71,10 +104,16 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// Gives the dirty pages of the longest dirty span back and returns their number. What is left over
     /// of them is stuck until the span is merged with another, so each call has a span less to look at.
-    /// `None`: there is no dirty span, or the source will not have it.
-    fn release_one(&self) -> Option<usize> {
+    /// No more than about `most` pages, from the end of the dirty interval; what is left of it then is
+    /// there for the next call. `None`: there is no dirty span of `least` pages, or the source will not
+    /// have it.
+    fn release_one(&self, most: usize, least: usize) -> Option<usize> {
         let mut inner = self.inner.lock();
         let span = NonNull::from(inner.dirty.longest()?);
+        // SAFETY: spans on the sets are valid under the lock.
+        if unsafe { span.as_ref() }.pages() < least {
+            return None;
+        }
         // SAFETY: the span is on the dirty set; taking it out under the lock makes it ours (H1).
         let record = unsafe {
             inner.remove(span.as_ref());
@@ -84,8 +123,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         debug_assert_eq!(record.state(), State::Moving);
         drop(inner);
-        let released = self.decommit(record);
-        if released.is_some() && record.dirty_pages() > 0 {
+        let dirty = record.dirty_pages();
+        let released = self.decommit(record, most);
+        let left = record.dirty_pages();
+        if released.is_some() && left > 0 && (most >= dirty || left == dirty) {
             record.set_stuck();
         }
         let mut inner = self.inner.lock();
@@ -95,12 +136,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         released
     }
 
-    /// Gives the dirty interval of a span back, in whole OS pages; what is left over at its ends
-    /// stays dirty. Returns the number of dirty pages that went back; `None` when the source refused.
-    fn decommit(&self, span: &Span) -> Option<usize> {
+    /// Gives the dirty interval of a span, or about `most` pages at its end, back in whole OS pages; what
+    /// is left over at the ends stays dirty. Returns the number of dirty pages that went back; `None`
+    /// when the source refused.
+    fn decommit(&self, span: &Span, most: usize) -> Option<usize> {
         let os = self.source.os_page_size();
         let (lo, hi) = span.dirty();
-        let (from, to) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
+        let first = hi.saturating_sub(most).max(lo);
+        let (from, to) = (span.address() + first * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
         // Outwards as far as the span goes: what is clean already may be given back again.
         let from = if from & !(os - 1) >= span.address() {
             from & !(os - 1)

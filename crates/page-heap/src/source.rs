@@ -21,6 +21,12 @@ pub unsafe trait PageSource {
     /// `bytes` bytes of zeroed memory, or `None`. It should cost nothing until touched.
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
 
+    /// [`reserve`](Self::reserve) for a region that stays: best next to the last one, so that spans can
+    /// merge across.
+    fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.reserve(bytes)
+    }
+
     /// Gives memory and addresses back; any part of what `reserve` gave. `false`: the source keeps
     /// them mapped, and the caller keeps them.
     ///
@@ -76,6 +82,9 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
         (**self).reserve(bytes)
     }
+    fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
+        (**self).reserve_region(bytes)
+    }
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { (**self).release(start, bytes) }
@@ -106,8 +115,9 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
 /// The kernel, by system calls that leave `errno` alone. No `std`, no state but a hint.
 #[derive(Debug)]
 pub struct OsPages {
-    /// Start of the newest mapping: the next one is asked for right below it, where kernels that
-    /// hand out addresses from the top down would put it anyway, so that spans can merge across.
+    /// Start of the newest region: the next one is asked for right below it, where kernels that hand
+    /// out addresses from the top down would put it anyway, so that spans can merge across. Mappings
+    /// that come and go take no part in it: they fill the gaps that others have left.
     lowest: AtomicUsize,
 }
 
@@ -117,6 +127,18 @@ impl OsPages {
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Self { lowest: AtomicUsize::new(0) }
+    }
+
+    fn reserve_at(&self, hint: usize, bytes: usize) -> Option<NonNull<u8>> {
+        // With OS pages larger than ours the ends of a mapping round up to theirs.
+        let mapped = bytes.checked_next_multiple_of(sys::os_page_size())?;
+        let mut start = sys::map_anonymous(hint, mapped)?;
+        if start % PAGE_SIZE != 0 {
+            // SAFETY: the mapping is ours and nobody has seen it.
+            unsafe { sys::unmap(start, mapped) };
+            start = self.reserve_aligned(mapped)?;
+        }
+        NonNull::new(start as *mut u8)
     }
 
     /// A mapping that is not aligned is exchanged for a larger one whose ends are cut off.
@@ -144,17 +166,14 @@ unsafe impl PageSource for OsPages {
     }
 
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        // With OS pages larger than ours the ends of a mapping round up to theirs.
-        let mapped = bytes.next_multiple_of(sys::os_page_size());
-        let below = self.lowest.load(Ordering::Relaxed).saturating_sub(mapped);
-        let mut start = sys::map_anonymous(below & !(PAGE_SIZE - 1), mapped)?;
-        if start % PAGE_SIZE != 0 {
-            // SAFETY: the mapping is ours and nobody has seen it.
-            unsafe { sys::unmap(start, mapped) };
-            start = self.reserve_aligned(mapped)?;
-        }
-        self.lowest.store(start, Ordering::Relaxed);
-        NonNull::new(start as *mut u8)
+        self.reserve_at(0, bytes)
+    }
+
+    fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let below = self.lowest.load(Ordering::Relaxed).saturating_sub(bytes);
+        let region = self.reserve_at(below & !(PAGE_SIZE - 1), bytes)?;
+        self.lowest.store(region.as_ptr() as usize, Ordering::Relaxed);
+        Some(region)
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
@@ -185,8 +204,18 @@ unsafe impl PageSource for OsPages {
         new: usize,
     ) -> bool {
         let (from, to) = (start.as_ptr() as usize, target.as_ptr() as usize);
+        // Some kernels unmap the target before they look at the source: look first.
         // SAFETY: passed on to the caller.
-        unsafe { sys::remap_onto(from, old, new, to) }
+        if !unsafe { sys::may_move(from, old, new) } {
+            return false;
+        }
+        // SAFETY: passed on to the caller.
+        if unsafe { sys::remap_onto(from, old, new, to) } {
+            return true;
+        }
+        // Such a kernel, out of memory in between: the target has to be the caller's again.
+        sys::map_if_vacant(to, new);
+        false
     }
 
     fn now_ms(&self) -> u64 {

@@ -24,8 +24,14 @@ fn key(span: &Span) -> (usize, usize) {
     (span.pages(), span.start())
 }
 
-fn priority(span: &Span) -> usize {
-    span.start().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+/// Mixed twice: one multiplication alone makes regular strides of starts into long runs of rising
+/// priorities, and those into long branches. The constants are those of splitmix64's finisher
+/// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+fn priority(span: &Span) -> u64 {
+    let mut x = span.start() as u64;
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl Tree {

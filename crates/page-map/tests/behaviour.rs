@@ -240,5 +240,6 @@ fn the_map_costs_no_memory_until_it_is_used() {
     // SAFETY: nobody else writes to this map.
     unsafe { MAP.set(0x7f00_0000_0000 / PAGE, 8, NonNull::from(&mut value), 9) };
     let after = resident(start, bytes).unwrap();
-    assert!(after <= before + 3, "the window's address, class bytes, pointers: {before} {after}");
+    // The window's address, class bytes, pointers, each at a border perhaps, and the shared ends.
+    assert!(after <= 8, "{before} {after}");
 }

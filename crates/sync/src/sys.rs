@@ -180,6 +180,41 @@ pub unsafe fn remap_in_place(address: usize, old: usize, new: usize) -> bool {
     ok(unsafe { syscall(nr::MREMAP, [address, old, new, 0, 0, 0]) }).is_some()
 }
 
+/// Whether [`remap_in_place`] of a mapping that has no room to grow fails for that reason alone, so
+/// that moving it may succeed. `false` for ranges that are not one mapping, or not to be moved.
+///
+/// # Safety
+/// As for [`remap_in_place`], with `new > old`.
+pub unsafe fn may_move(address: usize, old: usize, new: usize) -> bool {
+    // SAFETY: passed on to the caller.
+    let answer = unsafe { syscall(nr::MREMAP, [address, old, new, 0, 0, 0]) };
+    if answer >= 0 {
+        // There is room after all. Leave things as they were.
+        // SAFETY: the end was added a moment ago.
+        return unsafe { unmap(address + old, new - old) };
+    }
+    answer == -(libc::ENOMEM as isize)
+}
+
+/// Maps exactly `[address, address + bytes)` if nothing is there. `false`: something is.
+pub fn map_if_vacant(address: usize, bytes: usize) -> bool {
+    const FIXED_NOREPLACE: usize = 0x10_0000;
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON) as usize | FIXED_NOREPLACE;
+    // SAFETY: a mapping that replaces none.
+    let got = ok(unsafe { syscall(nr::MMAP, [address, bytes, prot, flags, usize::MAX, 0]) });
+    match got {
+        Some(got) if got == address => true,
+        Some(got) => {
+            // A kernel that does not know the flag took the address as a hint.
+            // SAFETY: mapped a moment ago, and seen by nobody.
+            unsafe { unmap(got, bytes) };
+            false
+        }
+        None => false,
+    }
+}
+
 /// Moves a mapping onto `target`, resizing it. `false`: nothing has changed.
 ///
 /// # Safety

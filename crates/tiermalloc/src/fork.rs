@@ -55,6 +55,7 @@ pub(crate) unsafe extern "C" fn parent() {
 pub(crate) unsafe extern "C" fn child() {
     // SAFETY: the thread that forked took them, and it is the only one here.
     unsafe { parent() };
+    thread::forget_making();
     let Some(first) = REGISTRY.take_all_but(thread::existing()) else { return };
     // Behind the orphans of an earlier fork, if any are left.
     let mut last = first;

@@ -2,8 +2,9 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_page_heap::Span;
-use tiermalloc_size_class::{PAGE_SHIFT, pages_for};
+use tiermalloc_page_heap::{PageSource, Span, State};
+use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE, pages_for};
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::state::heap;
 use crate::{fatal, slow};
@@ -12,12 +13,13 @@ use crate::{fatal, slow};
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
 /// milliseconds.
 pub(crate) const HUGE: usize = 64 << 20;
-/// From here on a block that grows by `realloc` becomes a mapping of its own, which the system can
-/// lengthen and move without copying.
-pub(crate) const HUGE_WHEN_GROWING: usize = 1 << 20;
-
-/// A request above this (16 TiB) that fails is not to be helped by what is cached here.
-const WORTH_RECLAIMING: usize = 1 << 44;
+/// A block that grows by `realloc` to this becomes a mapping of its own, which the system can lengthen
+/// and move without copying. When such a mapping is freed, the next ones have to be longer: a program
+/// that makes and frees such blocks again and again is better served with pages that are there.
+static HUGE_WHEN_GROWING: AtomicUsize = AtomicUsize::new(1 << 20);
+/// From here on (16 MiB) `calloc` gives the pages of a used span back for zeroed ones, because who asks
+/// for that much seldom touches all of it.
+const SPARSE: usize = 16 << 20;
 
 /// `size` bytes at `align`, or null.
 #[inline(never)]
@@ -40,9 +42,30 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     let address = record.address() as *mut u8;
     if !record.was_zeroed() {
         // SAFETY: the span is at least `size` bytes long and ours.
-        unsafe { address.write_bytes(0, size) };
+        unsafe {
+            if size < SPARSE || !zero_pages(address, record.bytes()) {
+                address.write_bytes(0, size);
+            }
+        }
     }
     address
+}
+
+/// Makes whole pages zero by giving them back; `false` where they are not whole pages of the system.
+///
+/// # Safety
+/// The pages are the caller's.
+unsafe fn zero_pages(address: *mut u8, bytes: usize) -> bool {
+    let source = heap().source();
+    let Some(start) = NonNull::new(address) else { return false };
+    // SAFETY: passed on to the caller.
+    (address as usize | bytes) % source.os_page_size() == 0
+        && unsafe { source.decommit(start, bytes) }
+}
+
+/// From how many bytes on a growing block becomes a mapping of its own.
+pub(crate) fn huge_when_growing() -> usize {
+    HUGE_WHEN_GROWING.load(Ordering::Relaxed)
 }
 
 /// A span for `size` bytes at `align`; from `huge` bytes on a mapping of its own.
@@ -51,11 +74,30 @@ pub(crate) fn span(size: usize, align: usize, huge: usize) -> Option<NonNull<Spa
         return None;
     }
     once(size, align, huge).or_else(|| {
-        if size.saturating_add(align) > WORTH_RECLAIMING {
+        if !worth_reclaiming(size, align) {
             return None;
         }
         slow::reclaim();
         once(size, align, huge)
+    })
+}
+
+/// Whether emptying the caches may help a request that has failed: not if what would be missing even
+/// with all of the heap given back is more than the system has.
+#[cold]
+fn worth_reclaiming(size: usize, align: usize) -> bool {
+    let stats = heap().stats();
+    let ours = (stats.reserved_pages + stats.huge_pages) << PAGE_SHIFT;
+    let wanted = size.saturating_add(if align > PAGE_SIZE { align } else { 0 });
+    let Some(missing) = wanted.checked_sub(ours).filter(|&missing| missing > 0) else {
+        return true;
+    };
+    let probe =
+        missing.checked_next_multiple_of(PAGE_SIZE).and_then(|m| heap().source().reserve(m));
+    // SAFETY: reserved here and seen by nobody.
+    probe.is_some_and(|start| unsafe {
+        heap().source().release(start, missing.next_multiple_of(PAGE_SIZE));
+        true
     })
 }
 
@@ -73,6 +115,11 @@ fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
 /// If it is one, it is not used any more.
 #[inline(never)]
 pub(crate) unsafe fn free(pointer: *mut u8) {
+    if let Some(span) = heap().large_at(pointer as usize) {
+        if span.state() == State::Huge && span.bytes() < HUGE {
+            HUGE_WHEN_GROWING.fetch_max(span.bytes() + 1, Ordering::Relaxed);
+        }
+    }
     // SAFETY: passed on to the caller.
     if unsafe { heap().free_large(pointer as usize) }.is_err() {
         fatal::not_an_allocation("free", pointer as usize);

@@ -39,6 +39,10 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 mod fatal;
 mod fork;
 mod global;

@@ -35,9 +35,14 @@ pub(crate) unsafe fn realloc(pointer: *mut u8, size: usize) -> *mut u8 {
 /// As for `raw::realloc`.
 #[inline(never)]
 unsafe fn move_to(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
+    let errno = slow::errno();
     let new = raw::alloc(size, MIN_ALIGN);
     if new.is_null() {
-        return if size <= old && size > 0 { pointer } else { new };
+        if size <= old && size > 0 {
+            slow::set_errno(errno);
+            return pointer;
+        }
+        return new;
     }
     // SAFETY: both are live and apart, and each is as long as its size.
     unsafe {
@@ -84,8 +89,9 @@ pub(crate) unsafe fn realloc_pages(
             return pointer;
         }
     }
+    let errno = slow::errno();
     // A block that grows is likely to grow again: let the system move it from now on.
-    let huge = if size > old { large::HUGE_WHEN_GROWING } else { large::HUGE };
+    let huge = if size > old { large::huge_when_growing() } else { large::HUGE };
     let new = match class_of(size, align) {
         Some(class) => raw::alloc_class(class),
         None => match large::span(size, align, huge) {
@@ -98,7 +104,11 @@ pub(crate) unsafe fn realloc_pages(
         // A sized free looks at the size: only where the block stays one of whole pages may it stay.
         let stays =
             size <= old && size > 0 && (call == "realloc" || class_of(size, align).is_none());
-        return if stays { pointer } else { new };
+        if stays {
+            slow::set_errno(errno);
+            return pointer;
+        }
+        return new;
     }
     // SAFETY: both are live and apart, and each is as long as its size.
     unsafe {

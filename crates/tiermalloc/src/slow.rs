@@ -23,15 +23,26 @@ fn certain<T>(result: Result<T, Misuse>) -> T {
 /// No memory: `errno` says so.
 #[cold]
 pub(crate) fn no_memory() -> *mut u8 {
-    // SAFETY: errno is the thread's own.
-    unsafe { *errno() = libc::ENOMEM };
+    set_errno(libc::ENOMEM);
     ptr::null_mut()
 }
 
+/// The calling thread's `errno`.
+pub(crate) fn errno() -> libc::c_int {
+    // SAFETY: the location is the thread's own.
+    unsafe { *errno_location() }
+}
+
+/// Sets the calling thread's `errno`.
+pub(crate) fn set_errno(value: libc::c_int) {
+    // SAFETY: the location is the thread's own.
+    unsafe { *errno_location() = value };
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use libc::__errno_location as errno;
+use libc::__errno_location as errno_location;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-use libc::__error as errno;
+use libc::__error as errno_location;
 
 /// An object for the bin with that id, which is empty; 0 stands for a request of no bytes.
 #[cold]

@@ -6,7 +6,7 @@
 
 use core::ptr::{self, NonNull};
 
-use tiermalloc_sync::atomic::{AtomicU32, Ordering};
+use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_thread_cache::ThreadCache;
 
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
@@ -16,8 +16,12 @@ use crate::{fatal, fork, tls};
 static KEY: AtomicU32 = AtomicU32::new(0);
 const MAKING: u32 = u32::MAX;
 
-/// Free dirty bytes that the end of a thread leaves in place: what the next thread will want.
-const KEEP_AT_EXIT: usize = 1 << 20;
+/// Free dirty pages that the end of a thread leaves in place: what the next thread will want (1 MiB).
+const KEEP_AT_EXIT: usize = 128;
+/// So many threads at once are a crowd, after which it is worth tidying up.
+const MANY: usize = 8;
+/// The most threads at once since the last tidying up.
+static MOST_THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's cache, made now if need be; `None` at its end, or without memory.
 #[inline]
@@ -94,10 +98,16 @@ pub(crate) fn key() -> Option<libc::pthread_key_t> {
                 KEY.store(if made { key as u32 + 1 } else { 0 }, Ordering::Release);
                 return made.then_some(key);
             }
+            // Not for ever: see `forget_making`.
             Err(MAKING) => tiermalloc_sync::spin_hint(),
             Err(key) => return Some((key - 1) as libc::pthread_key_t),
         }
     }
+}
+
+/// In the child of a fork: the thread that was making the key, if one was, does not exist.
+pub(crate) fn forget_making() {
+    let _ = KEY.compare_exchange(MAKING, 0, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// See [`crate::forget_threads`]. A key is made anew if a thread comes later.
@@ -118,17 +128,32 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
     }
     // From here on the thread is served without a cache.
     tls::set_cache(DEAD.as_ptr());
+    let before = heap().stats().dirty_pages;
     // SAFETY: the value was the thread's own cache, and nobody uses it after the line above.
-    unsafe {
+    let left = unsafe {
         if let Err(misuse) = cache.as_ref().retire(&CENTRAL, &BUDGET) {
             fatal::misuse(misuse);
         }
-        REGISTRY.remove(cache);
-    }
+        REGISTRY.remove(cache)
+    };
     dispose(cache);
-    let stats = heap().stats();
-    let keep = (KEEP_AT_EXIT >> tiermalloc_size_class::PAGE_SHIFT).max(stats.object_pages / 8);
-    heap().release_down_to(keep);
+    give_back(before, left);
+}
+
+/// What goes back to the system at the end of a thread: about as much as it has left behind, so that
+/// a thread that comes and goes beside others does not cost them theirs; or, when it was the last of
+/// many, nearly all.
+fn give_back(dirty_before: usize, threads_left: usize) {
+    let many = MOST_THREADS.fetch_max(threads_left + 1, Ordering::Relaxed) >= MANY;
+    if many && threads_left <= 1 {
+        MOST_THREADS.store(0, Ordering::Relaxed);
+        heap().release_down_to_worth(KEEP_AT_EXIT);
+        return;
+    }
+    let dirty = heap().stats().dirty_pages;
+    if dirty > KEEP_AT_EXIT {
+        heap().release_some(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
+    }
 }
 
 /// Gives a cache's memory back to the page heap.

@@ -120,7 +120,7 @@ fn a_child_of_a_busy_process_allocates_runs_threads_and_forks_again() {
     // What the parent holds, the child finds, and may free.
     let held: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 1 + usize::from(n) * 1000]).collect();
     under_load(|| {
-        for seed in 0..60 {
+        for seed in 0..40 {
             in_a_child(|| {
                 let held = held.clone();
                 child_life(seed);
@@ -209,7 +209,7 @@ fn nothing_is_handed_out_twice_in_a_child_that_takes_over_from_threads_cut_off_a
     let _one = FORKS.lock();
     let held: Vec<Block> = (0..500).map(|n| Block::malloc(n * 40 + 1)).collect();
     under_load(|| {
-        for seed in 0..60 {
+        for seed in 0..40 {
             in_a_child(|| {
                 let mut blocks = Blocks::default();
                 let mut random = Random::new(seed);

@@ -240,3 +240,36 @@ fn statistics_count_the_threads_that_have_a_cache() {
         wait_until_threads_are(before);
     });
 }
+
+#[test]
+fn threads_work_on_when_their_ends_are_not_told_any_more() {
+    alone("threads_work_on_when_their_ends_are_not_told_any_more", || {
+        threads_come_and_go(16);
+        let before = stats().threads;
+        std::thread::spawn(|| {
+            drop(short_life(1));
+            tiermalloc::forget_threads();
+            drop(short_life(2));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(stats().threads, before + 1, "its cache stays with it");
+        threads_come_and_go(16);
+        assert_eq!(stats().threads, before + 1, "later threads are told of again");
+    });
+}
+
+#[test]
+fn preparing_again_changes_nothing() {
+    let block = raw::malloc(100);
+    for _ in 0..3 {
+        tiermalloc::prepare_for_fork();
+        tiermalloc::prepare_thread_word();
+        tiermalloc::verify();
+    }
+    // SAFETY: live, and not used any more.
+    unsafe { raw::free(block) };
+    assert_eq!(raw::malloc(100), block, "the thread has the cache that it had");
+    // SAFETY: as above.
+    unsafe { raw::free(block) };
+}

@@ -35,6 +35,8 @@ pub struct Books {
     pub stores: Vec<(Class, usize)>,
     /// Objects of the store that was cut off before it was done.
     pub lost: Vec<usize>,
+    /// Times that a cache has asked the source to look after itself.
+    pub tends: usize,
     /// Whether the test frees objects twice, after which chains may be shorter than they say.
     pub misused: bool,
     fault: Option<Fault>,
@@ -54,6 +56,7 @@ impl Objects {
             fetches: Vec::new(),
             stores: Vec::new(),
             lost: Vec::new(),
+            tends: 0,
             misused: false,
             fault: None,
             calls: 0,
@@ -198,6 +201,11 @@ unsafe impl ObjectSource for Objects {
             }
             _ => books.store(class, chain),
         }
+    }
+
+    fn tend(&self) -> Result<(), Misuse> {
+        self.books().tends += 1;
+        Ok(())
     }
 }
 
