@@ -174,8 +174,11 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             let mut wrong = None;
             // Neighbours often come back one after the other: what is known of the span of the last
             // object is kept for the next.
-            let mut run: Option<NonNull<Span>> = None;
+            let mut last: Option<NonNull<Span>> = None;
             let (mut start, mut bytes) = (0, 0);
+            // The same span, once an object has come back to it: it has to be settled. One that has
+            // emptied and left, and to which a double free leads once more, has not.
+            let mut run: Option<NonNull<Span>> = None;
             let mut spans = lists.lock();
             // One place stays free for the span of the last run.
             while count < EMPTIED - 1 {
@@ -189,7 +192,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                     }
                     match self.span_for(class, object) {
                         Ok(span) => {
-                            run = Some(span);
+                            last = Some(span);
                             // SAFETY: a registered span of the class is valid.
                             (start, bytes) =
                                 unsafe { (span.as_ref().address(), span.as_ref().bytes()) };
@@ -200,10 +203,10 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                         }
                     }
                 }
-                let Some(span) = run else { break };
+                let Some(span) = last else { break };
                 // SAFETY: the span is one of this class.
                 match unsafe { spans.put(span, object) } {
-                    Put::Done => {}
+                    Put::Done => run = last,
                     Put::Twice => wrong = Some(Misuse::DoubleFree(object, class)),
                     _ => wrong = Some(Misuse::NotAnObject(object, class)),
                 }

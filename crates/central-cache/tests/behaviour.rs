@@ -265,6 +265,28 @@ fn a_double_free_is_reported_and_what_lies_behind_it_is_left_alone() {
 }
 
 #[test]
+fn a_double_free_within_one_chain_is_reported_also_when_the_span_has_emptied_in_between() {
+    with_cache(|cache| {
+        for class in [1024, 28672, 262144].map(class_of_size) {
+            let all = fetch_all(cache, class, 2 * class.objects());
+            let (first, second) = all.split_at(class.objects());
+            let chain: Vec<*mut u8> = first.iter().chain(&second[..1]).copied().collect();
+            // Linking the first object a second time makes the chain a circle.
+            let mut circle = chain_of(&chain);
+            circle.count += 1;
+            // SAFETY: the misuse is the point.
+            unsafe { Chain::link(second[0], first[0]) };
+            // SAFETY: as above.
+            let answer = unsafe { cache.store_to_spans(class, circle) };
+            assert_eq!(answer, Err(Misuse::DoubleFree(first[0], class)));
+            assert_eq!(cache.source().spans_out(), cache.stats(class).spans, "freed once");
+            store_each(cache, class, second.iter().skip(1).copied());
+            assert_eq!(held(cache, class), (0, 0, 0));
+        }
+    });
+}
+
+#[test]
 fn objects_before_a_misplaced_one_are_taken_back() {
     with_cache(|cache| {
         let class = class_of_size(768);

@@ -379,16 +379,13 @@ fn two_refills_at_once_bring_a_span_each() {
 fn whoever_brings_a_span_is_served_from_it() {
     loom::model(|| {
         let world = World::new(PAIR);
-        let other = spawn(&world, |world| {
-            let got = world.fetch(2);
-            assert_eq!(got.len(), 2);
-            got.into_iter().for_each(|object| world.store(vec![object]));
-        });
-        let got = world.fetch(2);
-        assert_eq!(got.len(), 2);
-        other.join().unwrap();
-        world.check(2);
-        world.store(got);
+        let other = spawn(&world, |world| world.fetch(2));
+        let mine = world.fetch(2);
+        let theirs = other.join().unwrap();
+        assert_eq!((mine.len(), theirs.len()), (2, 2));
+        world.check(4);
+        world.store(mine);
+        world.store(theirs);
         world.finish();
     });
 }

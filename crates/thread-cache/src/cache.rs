@@ -7,6 +7,8 @@ use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, SLOTS};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
+use crate::Budget;
+
 /// One thread's cache; see the crate's documentation.
 ///
 /// ```text
@@ -26,7 +28,7 @@ pub struct ThreadCache {
     pub(crate) aside_len: [Cell<u32>; SLOTS],
     /// Overflows since the last refill.
     pub(crate) overflows: [Cell<u8>; SLOTS],
-    /// Bytes claimed from the budget.
+    /// Bytes that the bins may hold: the budget's floor, and what was claimed from it.
     pub(crate) limit: Cell<usize>,
     /// Bytes of all capacities (T2).
     pub(crate) used: Cell<usize>,
@@ -136,7 +138,18 @@ impl ThreadCache {
         capacity.saturating_sub(room) as usize
     }
 
+    /// Gives a new cache the floor of the budget that it will claim from.
+    pub fn endow(&self, budget: &Budget) {
+        self.limit.set(budget.floor());
+    }
+
     /// Bytes claimed from the budget.
+    #[inline]
+    pub(crate) fn claimed(&self, budget: &Budget) -> usize {
+        self.limit.get().saturating_sub(budget.floor())
+    }
+
+    /// Bytes that the bins may hold: the floor, and what was claimed.
     pub fn limit(&self) -> usize {
         self.limit.get()
     }

@@ -120,7 +120,8 @@ impl ThreadCache {
     pub unsafe fn retire(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.flush_all(source)? };
-        budget.give_back(self.limit.replace(0));
+        budget.give_back(self.claimed(budget));
+        self.limit.set(0);
         Ok(())
     }
 
@@ -193,6 +194,7 @@ impl ThreadCache {
                 }
             }
         }
-        budget.give_back(self.limit.replace(0));
+        budget.give_back(self.claimed(budget));
+        self.limit.set(0);
     }
 }

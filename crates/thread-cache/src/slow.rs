@@ -206,13 +206,13 @@ impl ThreadCache {
         registry: &Registry<R>,
     ) {
         let missing = need - (self.limit.get() - self.used.get());
-        let granted = budget.claim(missing.max(CLAIM), self.limit.get());
+        let granted = budget.claim(missing.max(CLAIM), self.claimed(budget));
         self.limit.set(self.limit.get() + granted);
         if granted >= missing {
             return;
         }
         self.collect_room(id, need);
-        if granted == 0 && self.limit.get() < budget.per_thread() {
+        if granted == 0 && self.claimed(budget) < budget.per_thread() {
             registry.ask_another(self, CLAIM);
         }
     }
@@ -259,13 +259,18 @@ impl ThreadCache {
             return Ok(());
         }
         self.until_scavenge.set(STEPS);
-        self.scavenge(source)
+        self.scavenge(source)?;
+        // What no bin has use for is for others to claim.
+        let unused = (self.limit.get() - self.used.get()).min(self.claimed(budget));
+        self.limit.set(self.limit.get() - unused);
+        budget.give_back(unused);
+        Ok(())
     }
 
     /// Gives as much of the limit back as others have asked for, flushing bins if need be.
     #[cold]
     fn give_limit_back(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
-        let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.limit.get());
+        let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.claimed(budget));
         for id in 1..=CLASSES {
             if self.limit.get() - self.used.get() >= wanted {
                 break;

@@ -16,6 +16,9 @@ const TOTAL_CACHE: usize = 64 << 20;
 /// Bytes that one thread's cache may hold.
 const THREAD_CACHE: usize = 4 << 20;
 
+/// Bytes that each thread's cache may hold in any case, besides.
+const THREAD_FLOOR: usize = 16 << 10;
+
 /// From pages to spans and classes. All zero: it lies in `.bss` and costs no memory until used.
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
 
@@ -25,7 +28,7 @@ static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsP
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
 
-pub(crate) static BUDGET: Budget = Budget::new(TOTAL_CACHE, THREAD_CACHE);
+pub(crate) static BUDGET: Budget = Budget::shared(TOTAL_CACHE, THREAD_CACHE, THREAD_FLOOR);
 
 pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
 

@@ -64,6 +64,8 @@ fn create() -> Option<&'static ThreadCache> {
         // SAFETY: fresh memory of that size. All zero is an empty cache.
         unsafe { cache.write_bytes(0, 1) };
     }
+    // SAFETY: written above, and nobody else's yet.
+    unsafe { cache.as_ref() }.endow(&BUDGET);
     // The word first: what follows may allocate, and then finds the cache in place.
     tls::set_cache(cache.as_ptr());
     // SAFETY: the cache stays until `exit`.

@@ -165,7 +165,8 @@ fn what_cannot_be_had_is_null_and_enomem_at_every_entry_point() {
         [usize::MAX, usize::MAX - 4096, isize::MAX as usize + 1, isize::MAX as usize, 1 << 47];
     for size in absurd {
         for align in [1, 16, 4096, 1 << 20, 1 << 40] {
-            let roads: [(&str, fn(usize, usize) -> *mut u8); 3] = [
+            type Road = fn(usize, usize) -> *mut u8;
+            let roads: [(&str, Road); 3] = [
                 ("malloc", |size, _| raw::malloc(size)),
                 ("alloc", raw::alloc),
                 ("alloc_zeroed", raw::alloc_zeroed),
