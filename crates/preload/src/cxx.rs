@@ -5,33 +5,65 @@
 //! on the stack when an exception passes. A sized or aligned delete does not believe what it is told,
 //! so a mismatch never corrupts.
 
+//! A program may replace some of the operators and not others. The language says which of the others
+//! then call the replaced ones (C++20, [new.delete]): an array form its plain form, a nothrow form its
+//! throwing form, a sized delete the unsized one. So these forms go to whatever the loader has found
+//! under the other name, which is this library's own unless the program has one: a load and a jump.
+
 mod runtime;
 mod slow;
 
+use core::arch::asm;
 use core::ffi::c_void;
 
 use facade::raw;
 
-use slow::{tiermalloc_new, tiermalloc_new_nothrow};
+use slow::{tiermalloc_new, tiermalloc_new_nothrow, tiermalloc_new_nothrow_by};
 
-#[inline(always)]
-fn new(size: usize) -> *mut c_void {
-    let object = raw::malloc_cached(size);
-    if object.is_null() {
-        // SAFETY: the alignment is a power of two.
-        return unsafe { tiermalloc_new(size, raw::MIN_ALIGN) };
-    }
-    object.cast()
+type Pointer = *mut c_void;
+type New = unsafe extern "C" fn(usize) -> Pointer;
+type NewAligned = unsafe extern "C" fn(usize, usize) -> Pointer;
+type Delete = unsafe extern "C" fn(Pointer);
+type DeleteAligned = unsafe extern "C" fn(Pointer, usize);
+
+/// What the loader has found under a name that this library exports too.
+macro_rules! found {
+    ($name:literal as $type:ty) => {{
+        let address: usize;
+        // SAFETY: reads an entry of the table that the loader has filled.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            asm!(
+                concat!("mov {0}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                out(reg) address,
+                options(nomem, nostack, preserves_flags, pure)
+            );
+            #[cfg(target_arch = "aarch64")]
+            asm!(
+                concat!("adrp {0}, :got:", $name),
+                concat!("ldr {0}, [{0}, #:got_lo12:", $name, "]"),
+                out(reg) address,
+                options(nomem, nostack, preserves_flags, pure)
+            );
+        }
+        // SAFETY: a function of that name has that type in every C++ program.
+        unsafe { core::mem::transmute::<usize, $type>(address) }
+    }};
 }
 
-#[inline(always)]
-fn new_nothrow(size: usize) -> *mut c_void {
-    let object = raw::malloc_cached(size);
-    if object.is_null() {
-        // SAFETY: the alignment is a power of two.
-        return unsafe { tiermalloc_new_nothrow(size, raw::MIN_ALIGN) };
-    }
-    object.cast()
+unsafe extern "C" {
+    /// The first byte of this library, or of the program that it is linked into, from the linker.
+    static __ehdr_start: u8;
+    /// The byte behind its last.
+    static _end: u8;
+}
+
+core::arch::global_asm!(".hidden __ehdr_start", ".hidden _end");
+
+/// Whether a function found by name is this library's own. In a program that the library is linked
+/// into there is only one of each name.
+fn is_own(function: usize) -> bool {
+    (&raw const __ehdr_start as usize..&raw const _end as usize).contains(&function)
 }
 
 /// What the language forbids, an alignment that is no power of two, is rounded up to one.
@@ -44,64 +76,108 @@ fn sane(align: usize) -> usize {
     }
 }
 
-macro_rules! allocating {
-    ($($name:ident $name_array:ident ($($arg:ident),*) = $how:expr;)*) => {$(
-        /// An operator new.
+/// Exports operators: a row is a mangled name, its arguments, its result, and what it does.
+macro_rules! operators {
+    ($($name:ident ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $what:expr;)*) => {$(
+        /// The C++ operator of this mangled name.
+        ///
+        /// # Safety
+        /// As the language asks: a pointer is null or from the operator new that goes with it, and is
+        /// not used any more.
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
-        pub extern "C" fn $name($($arg: usize),*) -> *mut c_void {
-            $how
-        }
-        /// An operator new[].
-        #[unsafe(no_mangle)]
-        #[allow(non_snake_case)]
-        pub extern "C" fn $name_array($($arg: usize),*) -> *mut c_void {
-            $how
+        pub unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
+            #[allow(unused_unsafe)]
+            // SAFETY: passed on to the caller; alignments are powers of two.
+            unsafe {
+                $what
+            }
         }
     )*};
 }
 
-allocating! {
-    _Znwm _Znam (size) = new(size);
-    _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t (size, _nothrow) = new_nothrow(size);
-    _ZnwmSt11align_val_t _ZnamSt11align_val_t (size, align) =
-        // SAFETY: the alignment is a power of two.
-        unsafe { tiermalloc_new(size, sane(align)) };
-    _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t (size, align, _nothrow) =
-        // SAFETY: the alignment is a power of two.
-        unsafe { tiermalloc_new_nothrow(size, sane(align)) };
+operators! {
+    // The ones that the others go to.
+    _Znwm(size: usize) -> Pointer = {
+        let object = raw::malloc_cached(size);
+        if object.is_null() { tiermalloc_new(size, raw::MIN_ALIGN) } else { object.cast() }
+    };
+    _ZnwmSt11align_val_t(size: usize, align: usize) -> Pointer = tiermalloc_new(size, sane(align));
+    _ZdlPv(pointer: Pointer) = raw::free(pointer.cast());
+    _ZdlPvSt11align_val_t(pointer: Pointer, _align: usize) = raw::free(pointer.cast());
+
+    // operator new[]
+    _Znam(size: usize) -> Pointer = found!("_Znwm" as New)(size);
+    _ZnamSt11align_val_t(size: usize, align: usize) -> Pointer =
+        found!("_ZnwmSt11align_val_t" as NewAligned)(size, align);
+
+    // nothrow
+    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: usize) -> Pointer =
+        nothrow(found!("_Znwm" as New) as usize, size);
+    _ZnamRKSt9nothrow_t(size: usize, _nothrow: usize) -> Pointer =
+        nothrow(array(found!("_Znam" as New) as usize, found!("_Znwm" as New) as usize), size);
+    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: usize) -> Pointer =
+        nothrow_aligned(found!("_ZnwmSt11align_val_t" as NewAligned) as usize, size, align);
+    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: usize) -> Pointer =
+        nothrow_aligned(
+            array(
+                found!("_ZnamSt11align_val_t" as NewAligned) as usize,
+                found!("_ZnwmSt11align_val_t" as NewAligned) as usize,
+            ),
+            size,
+            align,
+        );
+
+    // operator delete, sized and nothrow: the size is not believed.
+    _ZdlPvm(pointer: Pointer, _size: usize) = found!("_ZdlPv" as Delete)(pointer);
+    _ZdlPvRKSt9nothrow_t(pointer: Pointer, _nothrow: usize) = found!("_ZdlPv" as Delete)(pointer);
+    _ZdlPvmSt11align_val_t(pointer: Pointer, _size: usize, align: usize) =
+        found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(pointer: Pointer, align: usize, _nothrow: usize) =
+        found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
+
+    // operator delete[]
+    _ZdaPv(pointer: Pointer) = found!("_ZdlPv" as Delete)(pointer);
+    _ZdaPvSt11align_val_t(pointer: Pointer, align: usize) =
+        found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
+    _ZdaPvm(pointer: Pointer, _size: usize) = found!("_ZdaPv" as Delete)(pointer);
+    _ZdaPvRKSt9nothrow_t(pointer: Pointer, _nothrow: usize) = found!("_ZdaPv" as Delete)(pointer);
+    _ZdaPvmSt11align_val_t(pointer: Pointer, _size: usize, align: usize) =
+        found!("_ZdaPvSt11align_val_t" as DeleteAligned)(pointer, align);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(pointer: Pointer, align: usize, _nothrow: usize) =
+        found!("_ZdaPvSt11align_val_t" as DeleteAligned)(pointer, align);
 }
 
-macro_rules! freeing {
-    ($($name:ident $name_array:ident ($($arg:ident),*);)*) => {$(
-        /// An operator delete.
-        ///
-        /// # Safety
-        /// The pointer is null or from an operator new, and is not used any more.
-        #[unsafe(no_mangle)]
-        #[allow(non_snake_case)]
-        pub unsafe extern "C" fn $name(pointer: *mut c_void $(, $arg: usize)*) {
-            // SAFETY: passed on to the caller.
-            unsafe { raw::free(pointer.cast()) }
-        }
-        /// An operator delete[].
-        ///
-        /// # Safety
-        /// The pointer is null or from an operator new[], and is not used any more.
-        #[unsafe(no_mangle)]
-        #[allow(non_snake_case)]
-        pub unsafe extern "C" fn $name_array(pointer: *mut c_void $(, $arg: usize)*) {
-            // SAFETY: passed on to the caller.
-            unsafe { raw::free(pointer.cast()) }
-        }
-    )*};
+/// What an array form comes to: itself if it is the program's, else the plain form.
+#[inline]
+fn array(array: usize, plain: usize) -> usize {
+    if is_own(array) { plain } else { array }
 }
 
-freeing! {
-    _ZdlPv _ZdaPv ();
-    _ZdlPvm _ZdaPvm (_size);
-    _ZdlPvRKSt9nothrow_t _ZdaPvRKSt9nothrow_t (_nothrow);
-    _ZdlPvSt11align_val_t _ZdaPvSt11align_val_t (_align);
-    _ZdlPvmSt11align_val_t _ZdaPvmSt11align_val_t (_size, _align);
-    _ZdlPvSt11align_val_tRKSt9nothrow_t _ZdaPvSt11align_val_tRKSt9nothrow_t (_align, _nothrow);
+/// A nothrow form: its throwing form's answer, or null where that throws. Our own need not throw first.
+#[inline]
+fn nothrow(throwing: usize, size: usize) -> Pointer {
+    if !is_own(throwing) {
+        // SAFETY: an operator new of the program's.
+        return unsafe { tiermalloc_new_nothrow_by(size, 0, throwing) };
+    }
+    let object = raw::malloc_cached(size);
+    if object.is_null() {
+        // SAFETY: the alignment is a power of two.
+        return unsafe { tiermalloc_new_nothrow(size, raw::MIN_ALIGN) };
+    }
+    object.cast()
+}
+
+/// [`nothrow`] with an alignment.
+#[inline]
+fn nothrow_aligned(throwing: usize, size: usize, align: usize) -> Pointer {
+    // SAFETY: an operator new of the program's, or an alignment that is a power of two.
+    unsafe {
+        if is_own(throwing) {
+            tiermalloc_new_nothrow(size, sane(align))
+        } else {
+            tiermalloc_new_nothrow_by(size, align, throwing)
+        }
+    }
 }

@@ -146,7 +146,7 @@ impl Arena {
             self.single.borrow_mut().retain(|page| !range.contains(page));
             let at = self.base + range.start * PAGE;
             // SAFETY: the pages are the arena's own, and were given back.
-            assert!(unsafe { sys::decommit(at, range.len() * PAGE) });
+            unsafe { clear(at, range.len() * PAGE) };
         }
     }
 
@@ -181,6 +181,21 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the arena's own, and nobody uses it any more.
         unsafe { sys::unmap(self.base, self.bytes()) };
+    }
+}
+
+/// Makes pages of the arena zero, and where the machine's pages are small enough, gives them back.
+///
+/// # Safety
+/// The pages are the arena's own and nobody needs what they hold.
+unsafe fn clear(address: usize, bytes: usize) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if sys::os_page_size() > PAGE {
+            (address as *mut u8).write_bytes(0, bytes);
+        } else {
+            assert!(sys::decommit(address, bytes));
+        }
     }
 }
 
@@ -238,7 +253,8 @@ unsafe impl PageSource for Arena {
             return false;
         }
         // SAFETY: the arena's own; nobody needs what the pages hold.
-        unsafe { sys::decommit(address, bytes) }
+        unsafe { clear(address, bytes) };
+        true
     }
 
     unsafe fn resize_in_place(&self, start: NonNull<u8>, old: usize, new: usize) -> bool {

@@ -29,6 +29,11 @@ unsafe extern "C" {
     /// # Safety
     /// `align` is a power of two.
     pub(super) fn tiermalloc_new_nothrow(size: usize, align: usize) -> *mut c_void;
+    /// What `new(size, align)` returns, or null if it throws.
+    ///
+    /// # Safety
+    /// `new` is an operator new; one without alignment does not look at the second argument.
+    pub(super) fn tiermalloc_new_nothrow_by(size: usize, align: usize, new: usize) -> *mut c_void;
 }
 
 /// One try.
@@ -37,34 +42,46 @@ extern "C" fn tiermalloc_cxx_try(size: usize, align: usize) -> *mut c_void {
     if align <= raw::MIN_ALIGN { raw::malloc(size).cast() } else { raw::alloc(size, align).cast() }
 }
 
-// The tables of the nothrow half: one call site, one landing pad, one `catch (...)`.
 global_asm!(
     ".hidden tiermalloc_cxx_try",
     ".hidden tiermalloc_cxx_handler",
     ".hidden tiermalloc_cxx_bad_alloc",
     ".hidden tiermalloc_new",
     ".hidden tiermalloc_new_nothrow",
-    ".pushsection .gcc_except_table.tiermalloc, \"a\", %progbits",
-    ".p2align 2",
-    ".Ltm_lsda:",
-    ".byte 0xff", // landing pads are relative to the function
-    ".byte 0x9b", // types: indirect, relative, four bytes
-    ".uleb128 .Ltm_types - .Ltm_types_from",
-    ".Ltm_types_from:",
-    ".byte 0x01", // call sites in uleb128
-    ".uleb128 .Ltm_sites_end - .Ltm_sites",
-    ".Ltm_sites:",
-    ".uleb128 .Ltm_call - .Ltm_nothrow",
-    ".uleb128 .Ltm_called - .Ltm_call",
-    ".uleb128 .Ltm_caught - .Ltm_nothrow",
-    ".uleb128 1",
-    ".Ltm_sites_end:",
-    ".byte 1, 0", // the action: the first type, nothing behind it
-    ".p2align 2",
-    ".4byte 0", // the first type: anything
-    ".Ltm_types:",
-    ".popsection",
+    ".hidden tiermalloc_new_nothrow_by",
 );
+
+/// The tables of a function with one call site, one landing pad, one `catch (...)`. Its labels are
+/// `.Ltm_NAME` for its start, `_call`, `_called` and `_caught`.
+macro_rules! catches_anything {
+    ($name:literal) => {
+        global_asm!(
+            ".pushsection .gcc_except_table.tiermalloc, \"a\", %progbits",
+            ".p2align 2",
+            concat!(".Ltm_", $name, "_lsda:"),
+            ".byte 0xff", // landing pads are relative to the function
+            ".byte 0x9b", // types: indirect, relative, four bytes
+            concat!(".uleb128 .Ltm_", $name, "_types - .Ltm_", $name, "_types_from"),
+            concat!(".Ltm_", $name, "_types_from:"),
+            ".byte 0x01", // call sites in uleb128
+            concat!(".uleb128 .Ltm_", $name, "_sites_end - .Ltm_", $name, "_sites"),
+            concat!(".Ltm_", $name, "_sites:"),
+            concat!(".uleb128 .Ltm_", $name, "_call - .Ltm_", $name),
+            concat!(".uleb128 .Ltm_", $name, "_called - .Ltm_", $name, "_call"),
+            concat!(".uleb128 .Ltm_", $name, "_caught - .Ltm_", $name),
+            ".uleb128 1",
+            concat!(".Ltm_", $name, "_sites_end:"),
+            ".byte 1, 0", // the action: the first type, nothing behind it
+            ".p2align 2",
+            ".4byte 0", // the first type: anything
+            concat!(".Ltm_", $name, "_types:"),
+            ".popsection",
+        );
+    };
+}
+
+catches_anything!("nothrow");
+catches_anything!("by");
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(
@@ -120,7 +137,7 @@ global_asm!(
     ".Ltm_nothrow:",
     ".cfi_startproc",
     ".cfi_personality 0x9b, tiermalloc_cxx_personality",
-    ".cfi_lsda 0x1b, .Ltm_lsda",
+    ".cfi_lsda 0x1b, .Ltm_nothrow_lsda",
     "push rbx",
     ".cfi_def_cfa_offset 16",
     ".cfi_offset rbx, -16",
@@ -140,11 +157,11 @@ global_asm!(
     "call tiermalloc_cxx_handler",
     "test rax, rax",
     "je 4f", // null is the answer
-    ".Ltm_call:",
+    ".Ltm_nothrow_call:",
     "call rax",
-    ".Ltm_called:",
+    ".Ltm_nothrow_called:",
     "jmp 2b",
-    ".Ltm_caught:",
+    ".Ltm_nothrow_caught:",
     "mov rdi, rax",
     "call qword ptr [rip + tiermalloc_cxx_begin_catch]",
     "call qword ptr [rip + tiermalloc_cxx_end_catch]",
@@ -159,6 +176,32 @@ global_asm!(
     "ret",
     ".cfi_endproc",
     ".size tiermalloc_new_nothrow, . - tiermalloc_new_nothrow",
+    "",
+    ".p2align 4",
+    ".globl tiermalloc_new_nothrow_by",
+    ".type tiermalloc_new_nothrow_by, @function",
+    "tiermalloc_new_nothrow_by:",
+    ".Ltm_by:",
+    ".cfi_startproc",
+    ".cfi_personality 0x9b, tiermalloc_cxx_personality",
+    ".cfi_lsda 0x1b, .Ltm_by_lsda",
+    "sub rsp, 8",
+    ".cfi_def_cfa_offset 16",
+    ".Ltm_by_call:",
+    "call rdx",
+    ".Ltm_by_called:",
+    "jmp 2f",
+    ".Ltm_by_caught:",
+    "mov rdi, rax",
+    "call qword ptr [rip + tiermalloc_cxx_begin_catch]",
+    "call qword ptr [rip + tiermalloc_cxx_end_catch]",
+    "xor eax, eax",
+    "2:",
+    "add rsp, 8",
+    ".cfi_def_cfa_offset 8",
+    "ret",
+    ".cfi_endproc",
+    ".size tiermalloc_new_nothrow_by, . - tiermalloc_new_nothrow_by",
     ".popsection",
 );
 
@@ -213,7 +256,7 @@ global_asm!(
     ".Ltm_nothrow:",
     ".cfi_startproc",
     ".cfi_personality 0x9b, tiermalloc_cxx_personality",
-    ".cfi_lsda 0x1b, .Ltm_lsda",
+    ".cfi_lsda 0x1b, .Ltm_nothrow_lsda",
     "stp x29, x30, [sp, #-32]!",
     ".cfi_def_cfa_offset 32",
     ".cfi_offset x29, -32",
@@ -230,11 +273,11 @@ global_asm!(
     "cbnz x0, 4f",
     "bl tiermalloc_cxx_handler",
     "cbz x0, 4f", // null is the answer
-    ".Ltm_call:",
+    ".Ltm_nothrow_call:",
     "blr x0",
-    ".Ltm_called:",
+    ".Ltm_nothrow_called:",
     "b 2b",
-    ".Ltm_caught:",
+    ".Ltm_nothrow_caught:",
     "adrp x8, tiermalloc_cxx_begin_catch",
     "ldr x8, [x8, #:lo12:tiermalloc_cxx_begin_catch]",
     "blr x8",
@@ -249,5 +292,38 @@ global_asm!(
     "ret",
     ".cfi_endproc",
     ".size tiermalloc_new_nothrow, . - tiermalloc_new_nothrow",
+    "",
+    ".p2align 4",
+    ".globl tiermalloc_new_nothrow_by",
+    ".type tiermalloc_new_nothrow_by, %function",
+    "tiermalloc_new_nothrow_by:",
+    ".Ltm_by:",
+    ".cfi_startproc",
+    ".cfi_personality 0x9b, tiermalloc_cxx_personality",
+    ".cfi_lsda 0x1b, .Ltm_by_lsda",
+    "stp x29, x30, [sp, #-16]!",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset x29, -16",
+    ".cfi_offset x30, -8",
+    ".Ltm_by_call:",
+    "blr x2",
+    ".Ltm_by_called:",
+    "b 2f",
+    ".Ltm_by_caught:",
+    "adrp x8, tiermalloc_cxx_begin_catch",
+    "ldr x8, [x8, #:lo12:tiermalloc_cxx_begin_catch]",
+    "blr x8",
+    "adrp x8, tiermalloc_cxx_end_catch",
+    "ldr x8, [x8, #:lo12:tiermalloc_cxx_end_catch]",
+    "blr x8",
+    "mov x0, #0",
+    "2:",
+    "ldp x29, x30, [sp], #16",
+    ".cfi_def_cfa_offset 0",
+    ".cfi_restore x29",
+    ".cfi_restore x30",
+    "ret",
+    ".cfi_endproc",
+    ".size tiermalloc_new_nothrow_by, . - tiermalloc_new_nothrow_by",
     ".popsection",
 );
