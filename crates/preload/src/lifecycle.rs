@@ -1,6 +1,6 @@
 //! The library's own life: relocation, loading, unloading, the end of the program.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 
 /// While the library is being relocated, before any constructor: the loader has not yet filled the
 /// main thread's TLS block, so its word is 0 and not the address of the empty cache. Resolvers of
@@ -9,12 +9,51 @@ use core::arch::global_asm;
 /// This is a resolver itself, of a function that nobody calls, and so runs as soon as the library can
 /// be used. When the loader fills the TLS block later, the thread gets a second cache; the first one
 /// stays behind with what little it holds, and everything that was allocated stays valid.
+///
+/// It is also the moment to register the fork handlers. Before a fork, handlers run in the opposite
+/// order of their registration. Others' may allocate, or wait for somebody who does, so ours, which
+/// takes all locks, has to be the last one; and other libraries' constructors run before ours.
 extern "C" fn at_relocation() -> usize {
-    facade::prepare_thread_word();
+    let register: usize;
+    // SAFETY: reads an entry of the table that the loader has filled, or not yet.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov {0}, qword ptr [rip + __register_atfork@GOTPCREL]", out(reg) register);
+        #[cfg(target_arch = "aarch64")]
+        asm!(
+            "adrp {0}, :got:__register_atfork",
+            "ldr {0}, [{0}, #:got_lo12:__register_atfork]",
+            out(reg) register,
+        );
+    }
+    if facade::prepare_thread_word() && register != 0 {
+        // SAFETY: glibc's function behind pthread_atfork, which a C program calls with these arguments.
+        // It touches a table of its own, which is there before any constructor has run.
+        unsafe {
+            let register = core::mem::transmute::<usize, Register>(register);
+            facade::prepare_for_fork_by(|prepare, parent, child| {
+                register(prepare, parent, child, &raw const __dso_handle);
+            });
+        }
+    }
     0
 }
 
+type Register = unsafe extern "C" fn(
+    unsafe extern "C" fn(),
+    unsafe extern "C" fn(),
+    unsafe extern "C" fn(),
+    *const u8,
+) -> i32;
+
+unsafe extern "C" {
+    /// What stands for this library among the owners of handlers: they go when it goes.
+    static __dso_handle: u8;
+}
+
 global_asm!(
+    ".hidden __dso_handle",
+    ".weak __register_atfork",
     ".globl __tiermalloc_resolver",
     ".hidden __tiermalloc_resolver",
     ".type __tiermalloc_resolver, %gnu_indirect_function",
@@ -43,8 +82,7 @@ struct Keep(*const usize);
 // SAFETY: an address that is never followed.
 unsafe impl Sync for Keep {}
 
-/// At the start: the fork handlers, before other libraries can register theirs, so that ours are the
-/// last before a fork and the first after it. What has allocated by now has done it already.
+/// At the start: the fork handlers, if it could not be done earlier.
 extern "C" fn at_load() {
     facade::prepare_for_fork();
 }

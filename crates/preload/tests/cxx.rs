@@ -33,3 +33,8 @@ fn containers_strings_and_futures_keep_their_contents() {
 fn destructors_and_exit_handlers_free_after_our_own_clean_up() {
     passes("exit_order.cc", &[]);
 }
+
+#[test]
+fn operators_that_a_program_replaces_serve_the_forms_that_it_does_not() {
+    passes("replaced_new.cc", &[]);
+}

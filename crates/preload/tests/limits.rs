@@ -32,3 +32,8 @@ fn thirty_mebibytes_of_address_space_are_enough_to_go_on() {
 fn threads_reach_the_limit_together_and_lose_nothing() {
     passes("limit_threads.c", &[]);
 }
+
+#[test]
+fn mappings_that_come_and_go_leave_nothing_behind() {
+    passes("address_space.c", &[]);
+}

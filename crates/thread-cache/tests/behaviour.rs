@@ -642,6 +642,61 @@ fn a_budget_grants_what_is_there_within_the_share_of_a_thread() {
 }
 
 #[test]
+fn a_shared_budget_leaves_something_for_those_who_come_later() {
+    let budget = Budget::shared(1600, 90, 7);
+    assert_eq!(budget.floor(), 7);
+    assert_eq!(budget.claim(1000, 0), 90, "a thread's share");
+    let mut last = 90;
+    for thread in 0..60 {
+        let part = budget.unclaimed() / 16;
+        let got = budget.claim(1000, 0);
+        assert_eq!(got, part.min(90), "a 16th of what is left");
+        assert!(got <= last && got > 0, "thread {thread} gets {got}");
+        assert_eq!(budget.claim(1000, got), 0, "and not another one");
+        last = got;
+    }
+    let total = 1600 - budget.unclaimed();
+    budget.give_back(total);
+    assert_eq!(budget.claim(1000, 0), 90);
+}
+
+#[test]
+fn a_thread_always_has_its_floor() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let budget = Budget::shared(0, MIB, 10_000);
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(1024);
+    let all: Vec<_> = (0..30).map(|_| thread.alloc(class)).collect();
+    all.into_iter().for_each(|object| thread.free(class, object));
+    assert!(thread.cache.cached(class) > 4, "{}", thread.cache.cached(class));
+    // Nobody can take it away.
+    thread.cache.ask_back(usize::MAX / 2);
+    thread.free(class, thread.alloc(class));
+    slow_steps(&thread, 3 * STEPS);
+    assert_eq!(thread.cache.limit(), 10_000);
+    thread.check_bounds();
+    thread.retire().unwrap();
+    assert_eq!((source.out(), budget.unclaimed(), thread.cache.limit()), (0, 0, 0));
+}
+
+#[test]
+fn a_scavenge_gives_back_what_of_the_limit_no_bin_has_use_for() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let thread = Thread::new(&source, &budget, &registry);
+    let (class, small) = (class_of_size(1024), class_of_size(16));
+    let all: Vec<_> = (0..500).map(|_| thread.alloc(class)).collect();
+    all.into_iter().for_each(|object| thread.free(class, object));
+    assert!(thread.cache.limit() > 400 * 1024);
+    for _ in 0..STEPS {
+        thread.flush_all();
+        thread.free(small, thread.alloc(small));
+    }
+    assert!(thread.cache.limit() <= 16 * 1024, "one claim at most: {}", thread.cache.limit());
+    thread.retire().unwrap();
+    assert_eq!((source.out(), budget.unclaimed()), (0, 64 * MIB));
+}
+
+#[test]
 fn the_registry_knows_every_cache_and_asks_them_in_turn() {
     let registry = Registry::new();
     let caches: Vec<Box<ThreadCache>> = (0..4).map(|_| Box::new(ThreadCache::new())).collect();

@@ -2,8 +2,9 @@
 //! caches.
 //!
 //! - B1: what a cache holds fits its capacities, these its limit, and that its share:
-//!   `cached bytes <= used <= limit <= per_thread` (T2).
-//! - B2: the limits of all caches and what nobody has claimed make up the total, exactly.
+//!   `cached bytes <= used <= limit <= floor + per_thread` (T2).
+//! - B2: the limits of all caches beyond their floors and what nobody has claimed make up the total,
+//!   exactly.
 //! - B3: an object is in the program's hands, in one cache, or in the source: none is lost, none is
 //!   twice, and what the program wrote into it is there.
 #![cfg(not(tiermalloc_loom))]
@@ -170,7 +171,7 @@ impl<'a> World<'a> {
         let mut cached = 0;
         for thread in &self.threads {
             thread.check_bounds();
-            claimed += thread.cache.limit();
+            claimed += thread.cache.limit() - self.budget.floor();
             cached += thread.cached().0;
         }
         assert_eq!(claimed + self.budget.unclaimed(), self.total, "B2");
@@ -178,12 +179,12 @@ impl<'a> World<'a> {
     }
 }
 
-fn run(total: usize, per_thread: usize, ops: &[Op]) {
+fn run(budget: &Budget, ops: &[Op]) {
     let (source, registry) = (Objects::new(), Registry::new());
-    let budget = Budget::new(total, per_thread);
+    let total = budget.unclaimed();
     let mut world = World {
         source: &source,
-        budget: &budget,
+        budget,
         total,
         registry: &registry,
         threads: Vec::new(),
@@ -209,9 +210,14 @@ proptest! {
     fn bounds_hold_and_objects_are_conserved_at_every_step(
         total in prop_oneof![Just(0), 1..100_000usize, 100_000..4_000_000usize],
         share in 1..5usize,
+        floor in prop_oneof![Just(None), (0..50_000usize).prop_map(Some)],
         ops in proptest::collection::vec(op(), 1..80),
     ) {
-        run(total, total / share, &ops);
+        let budget = match floor {
+            Some(floor) => Budget::shared(total, total / share, floor),
+            None => Budget::new(total, total / share),
+        };
+        run(&budget, &ops);
     }
 
     /// A thread that only frees what another allocates, in whatever rhythm, keeps within its bounds and

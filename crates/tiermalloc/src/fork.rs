@@ -4,6 +4,9 @@
 //! it both sides give them up. In the child the other threads do not exist; their caches are set
 //! aside and given back piece by piece, when the child takes memory or makes threads. A child that
 //! only calls exec never pays for them.
+//!
+//! A process of one thread takes no locks: nobody else can hold one, and where a signal's handler forks
+//! while it interrupts the allocator, waiting for that one would be for ever.
 
 use core::ptr::{self, NonNull};
 
@@ -21,28 +24,83 @@ static ORPHANS: AtomicPtr<ThreadCache> = AtomicPtr::new(ptr::null_mut());
 
 /// Registers the handlers, once. May allocate, so it is called with a cache in place and no lock.
 pub(crate) fn install() {
-    if !INSTALLED.swap(true, Ordering::Relaxed) {
+    install_by(|prepare, parent, child| {
         // SAFETY: the handlers have the right type and stay loaded. When registering fails, a fork
         // of a process with several threads is as unsafe as in most allocators.
         unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    });
+}
+
+/// See [`crate::prepare_for_fork_by`].
+pub(crate) fn install_by(register: impl FnOnce(Handler, Handler, Handler)) {
+    if !INSTALLED.swap(true, Ordering::Relaxed) {
+        register(prepare, parent, child);
     }
 }
 
-type Handler = Option<unsafe extern "C" fn()>;
+/// A fork handler.
+pub(crate) type Handler = unsafe extern "C" fn();
 
 unsafe extern "C" {
-    fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> libc::c_int;
+    fn pthread_atfork(
+        prepare: Option<Handler>,
+        parent: Option<Handler>,
+        child: Option<Handler>,
+    ) -> libc::c_int;
+}
+
+/// Whether the fork that is under way took no locks.
+static WITHOUT_LOCKS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the process has one thread, as far as its C library knows.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn is_alone() -> bool {
+    let flag: *const u8;
+    // A weak reference: older and other C libraries do not have it.
+    // SAFETY: reads an entry of the table that the loader has filled, null where there is no such
+    // symbol; the symbol is a byte.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!(
+            ".weak __libc_single_threaded",
+            "mov {0}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+            out(reg) flag,
+            options(nomem, nostack, preserves_flags)
+        );
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!(
+            ".weak __libc_single_threaded",
+            "adrp {0}, :got:__libc_single_threaded",
+            "ldr {0}, [{0}, #:got_lo12:__libc_single_threaded]",
+            out(reg) flag,
+            options(nomem, nostack, preserves_flags)
+        );
+        !flag.is_null() && flag.read_volatile() != 0
+    }
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn is_alone() -> bool {
+    false
 }
 
 /// Takes every lock, in order.
-pub(crate) unsafe extern "C" fn prepare() {
+unsafe extern "C" fn prepare() {
+    let alone = is_alone();
+    WITHOUT_LOCKS.store(alone, Ordering::Relaxed);
+    if alone {
+        return;
+    }
     REGISTRY.lock_for_fork();
     CENTRAL.lock_for_fork();
     heap().lock_for_fork();
 }
 
 /// Gives them up, in the other order.
-pub(crate) unsafe extern "C" fn parent() {
+unsafe extern "C" fn parent() {
+    if WITHOUT_LOCKS.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: `prepare` took them in this thread.
     unsafe {
         heap().unlock_after_fork();
@@ -52,7 +110,10 @@ pub(crate) unsafe extern "C" fn parent() {
 }
 
 /// Gives them up in the child, and sets the other threads' caches aside.
-pub(crate) unsafe extern "C" fn child() {
+unsafe extern "C" fn child() {
+    if WITHOUT_LOCKS.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: the thread that forked took them, and it is the only one here.
     unsafe { parent() };
     thread::forget_making();

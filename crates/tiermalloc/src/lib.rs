@@ -83,6 +83,18 @@ pub fn prepare_for_fork() {
     fork::install();
 }
 
+/// [`prepare_for_fork`] for whom `pthread_atfork` comes too late: `register` is called with the handlers
+/// for before a fork, after it in the parent, and after it in the child, unless they are registered
+/// already.
+///
+/// # Safety
+/// `register` has them called then and only then.
+pub unsafe fn prepare_for_fork_by(
+    register: impl FnOnce(unsafe extern "C" fn(), unsafe extern "C" fn(), unsafe extern "C" fn()),
+) {
+    fork::install_by(register);
+}
+
 /// For a library that is about to be unloaded: threads' ends are not told to the allocator any more.
 /// What threads have cached then stays with them; the allocator works on, for as long as it is there.
 pub fn forget_threads() {
@@ -90,7 +102,8 @@ pub fn forget_threads() {
 }
 
 /// For a library that may be called before the loader has filled its TLS block: gives the calling
-/// thread's word its first value if it has none. Does nothing where a thread has no TLS at all yet.
-pub fn prepare_thread_word() {
-    tls::prepare();
+/// thread's word its first value if it has none. `false`: the thread has no TLS at all yet, as early in
+/// the start of a static program.
+pub fn prepare_thread_word() -> bool {
+    tls::prepare()
 }

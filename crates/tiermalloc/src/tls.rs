@@ -62,10 +62,14 @@ mod imp {
     }
 
     /// See [`crate::prepare_thread_word`].
-    pub(crate) fn prepare() {
-        if tiermalloc_sync::sys::thread_pointer() != 0 && cache().is_null() {
+    pub(crate) fn prepare() -> bool {
+        if tiermalloc_sync::sys::thread_pointer() == 0 {
+            return false;
+        }
+        if cache().is_null() {
             set_cache(EMPTY.as_ptr());
         }
+        true
     }
 
     #[inline]
@@ -115,7 +119,9 @@ mod imp {
     }
 
     /// A key's value starts as null, which `cache` knows.
-    pub(crate) fn prepare() {}
+    pub(crate) fn prepare() -> bool {
+        true
+    }
 
     #[inline]
     pub(crate) fn set_cache(cache: *const ThreadCache) {

@@ -236,7 +236,9 @@ pub struct Thread<'a, S> {
 
 impl<'a, S: ObjectSource> Thread<'a, S> {
     pub fn new(source: &'a S, budget: &'a Budget, registry: &'a Registry) -> Self {
-        Self { cache: Box::new(ThreadCache::new()), source, budget, registry }
+        let cache = Box::new(ThreadCache::new());
+        cache.endow(budget);
+        Self { cache, source, budget, registry }
     }
 
     /// An object as the facade gets it; null when there is no memory.
@@ -294,7 +296,7 @@ impl<'a, S: ObjectSource> Thread<'a, S> {
         let (_, bytes) = self.cached();
         assert!(bytes <= self.cache.used(), "{bytes} > {}", self.cache.used());
         assert!(self.cache.used() <= self.cache.limit());
-        assert!(self.cache.limit() <= self.budget.per_thread());
+        assert!(self.cache.limit() <= self.budget.per_thread() + self.budget.floor());
     }
 }
 
