@@ -4,32 +4,12 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::mpsc::channel;
 
-use support::{Cache, Spans, chain_of, class_of_size, fetch_all, objects, with_cache};
-use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, Misuse, SpanSource};
-use tiermalloc_page_heap::Span;
-use tiermalloc_page_map::PageMap;
+use support::{Cache, chain_of, class_of_size, fetch_all, held, objects, store_each, with_cache};
+use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, PAGE_SIZE, by_size};
-use tiermalloc_sync::DefaultRawMutex;
-
-/// What `class` holds, as (spans, out, transfer).
-fn held(cache: &Cache<'_>, class: Class) -> (usize, usize, usize) {
-    let ClassStats { spans, out, transfer, .. } = cache.stats(class);
-    (spans, out, transfer)
-}
-
-/// Stores objects one by one past the transfer cache.
-fn store_each(cache: &Cache<'_>, class: Class, objects: impl IntoIterator<Item = *mut u8>) {
-    for object in objects {
-        // SAFETY: the test owns the object.
-        unsafe { cache.store_to_spans(class, chain_of(&[object])) }.unwrap();
-    }
-}
 
 #[test]
 fn every_class_serves_whole_spans_of_disjoint_objects_and_takes_them_back() {
@@ -153,66 +133,6 @@ fn a_chain_that_empties_more_spans_than_one_turn_collects_frees_them_all() {
     });
 }
 
-/// A source that, whenever it is called, has another thread ask the cache for statistics, which takes
-/// both locks of the class: it must get its answer while the call is going on.
-struct Asking<'m> {
-    spans: Spans<'m>,
-    ask: OnceLock<Box<dyn Fn(Class) -> bool + Send + Sync>>,
-}
-
-impl Asking<'_> {
-    fn check(&self, class: Option<Class>) {
-        let class = class.expect("an object span has a class");
-        let answered = self.ask.get().expect("set before use")(class);
-        assert!(answered, "the source was called with a lock of {class:?} held");
-    }
-}
-
-// SAFETY: the spans' word, which this passes on.
-unsafe impl SpanSource for Asking<'_> {
-    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
-        self.check(Some(class));
-        self.spans.alloc_span(class)
-    }
-    unsafe fn free_span(&self, span: NonNull<Span>) {
-        // SAFETY: the span is valid until it is freed below.
-        self.check(unsafe { span.as_ref() }.class());
-        // SAFETY: passed on to the caller.
-        unsafe { self.spans.free_span(span) }
-    }
-    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
-        self.spans.span_of(address)
-    }
-}
-
-#[test]
-fn no_lock_is_held_while_the_source_is_called() {
-    // Leaked, because the thread that asks would outlive the test if it got no answer.
-    let map: &'static PageMap<Span> = Box::leak(PageMap::boxed());
-    let source = Asking { spans: Spans::new(map), ask: OnceLock::new() };
-    let cache: &'static CentralCache<DefaultRawMutex, Asking<'static>> =
-        Box::leak(Box::new(CentralCache::new(source)));
-    let ask = Box::new(move |class| {
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || sender.send(cache.stats(class)));
-        receiver.recv_timeout(Duration::from_secs(10)) != Err(RecvTimeoutError::Timeout)
-    });
-    assert!(cache.source().ask.set(ask).is_ok());
-    for class in [16, 1024, 24576, 256 * 1024].map(class_of_size) {
-        let mut all = Vec::new();
-        while all.len() < 2 * class.objects() + 1 {
-            all.extend(objects(cache.fetch(class, class.batch())));
-        }
-        // SAFETY: the objects are ours.
-        unsafe { cache.store_to_spans(class, chain_of(&all)) }.unwrap();
-        let one = cache.fetch_one(class).expect("memory").0;
-        // SAFETY: as above.
-        unsafe { cache.store(class, chain_of(&[one.as_ptr()])) }.unwrap();
-        cache.drain(class, usize::MAX).unwrap();
-    }
-    assert_eq!(cache.source().spans.spans_out(), 0);
-}
-
 #[test]
 fn an_object_is_known_to_be_zero_exactly_when_it_was_never_handed_out() {
     with_cache(|cache| {
@@ -242,129 +162,6 @@ fn an_object_is_known_to_be_zero_exactly_when_it_was_never_handed_out() {
         let bytes = unsafe { std::slice::from_raw_parts(object.as_ptr().add(8), 1016) };
         assert!(!zeroed || bytes.iter().all(|&byte| byte == 0));
         store_each(cache, class, [object.as_ptr()]);
-    });
-}
-
-#[test]
-fn a_double_free_is_reported_and_what_lies_behind_it_is_left_alone() {
-    with_cache(|cache| {
-        for class in [16, 248, 1024, 28672, 30720].map(class_of_size) {
-            let all = fetch_all(cache, class, class.objects());
-            let last = *all.last().unwrap();
-            // The last object keeps the span in the class.
-            store_each(cache, class, [all[0]]);
-            let out = cache.stats(class).out;
-            // SAFETY: the misuse is the point; the cache checks each object.
-            let answer = unsafe { cache.store_to_spans(class, chain_of(&[all[0], last])) };
-            assert_eq!(answer, Err(Misuse::DoubleFree(all[0], class)));
-            assert_eq!(cache.stats(class).out, out, "nothing was taken back");
-            store_each(cache, class, all.into_iter().skip(1));
-            assert_eq!(held(cache, class), (0, 0, 0));
-        }
-    });
-}
-
-#[test]
-fn a_double_free_within_one_chain_is_reported_also_when_the_span_has_emptied_in_between() {
-    with_cache(|cache| {
-        for class in [1024, 28672, 262144].map(class_of_size) {
-            let all = fetch_all(cache, class, 2 * class.objects());
-            let (first, second) = all.split_at(class.objects());
-            let chain: Vec<*mut u8> = first.iter().chain(&second[..1]).copied().collect();
-            // Linking the first object a second time makes the chain a circle.
-            let mut circle = chain_of(&chain);
-            circle.count += 1;
-            // SAFETY: the misuse is the point.
-            unsafe { Chain::link(second[0], first[0]) };
-            // SAFETY: as above.
-            let answer = unsafe { cache.store_to_spans(class, circle) };
-            assert_eq!(answer, Err(Misuse::DoubleFree(first[0], class)));
-            assert_eq!(cache.source().spans_out(), cache.stats(class).spans, "freed once");
-            store_each(cache, class, second.iter().skip(1).copied());
-            assert_eq!(held(cache, class), (0, 0, 0));
-        }
-    });
-}
-
-#[test]
-fn objects_before_a_misplaced_one_are_taken_back() {
-    with_cache(|cache| {
-        let class = class_of_size(768);
-        let all = fetch_all(cache, class, class.objects());
-        let middle = all[5].wrapping_add(16);
-        // SAFETY: as above; the objects from the sixth on are not used.
-        let answer = unsafe { cache.store_to_spans(class, chain_of(&[all[0], all[1], middle])) };
-        assert_eq!(answer, Err(Misuse::NotAnObject(middle, class)));
-        assert_eq!(cache.stats(class).out, class.objects() - 2);
-        store_each(cache, class, all.into_iter().skip(2));
-    });
-}
-
-#[test]
-fn every_address_of_a_span_that_is_not_an_object_is_reported() {
-    with_cache(|cache| {
-        // With a tail that no object covers, without one, and with free bits inside the record.
-        for class in [768, 1024, 2304, 34816].map(class_of_size) {
-            let all = fetch_all(cache, class, class.objects());
-            let start = all[0] as usize;
-            for offset in (0..class.pages() * PAGE_SIZE).step_by(8) {
-                let address = (start + offset) as *mut u8;
-                let starts = all.contains(&address);
-                assert_eq!(cache.is_object(class, address as usize), starts, "{class:?} {offset}");
-                if !starts {
-                    let chain = Chain { head: address, count: 1 };
-                    // SAFETY: the misuse is the point; the memory is ours to read a link from.
-                    let answer = unsafe { cache.store_to_spans(class, chain) };
-                    assert_eq!(answer, Err(Misuse::NotAnObject(address, class)));
-                }
-            }
-            assert_eq!(cache.stats(class).out, class.objects());
-            store_each(cache, class, all);
-        }
-    });
-}
-
-#[test]
-fn what_belongs_to_no_span_of_the_class_is_foreign() {
-    with_cache(|cache| {
-        let class = class_of_size(64);
-        let other = class_of_size(128);
-        let theirs = fetch_all(cache, other, 1)[0];
-        let large = cache.source().heap().alloc_large(3, 1).unwrap();
-        // SAFETY: just allocated.
-        let large = unsafe { large.as_ref() }.address();
-        let gone = fetch_all(cache, class, 1)[0];
-        store_each(cache, class, [gone]);
-        assert_eq!(held(cache, class), (0, 0, 0), "its span went back");
-        let mut on_the_stack = [0u64; 8];
-        let strangers = [theirs, large as *mut u8, gone, (&raw mut on_the_stack).cast::<u8>()];
-        for stranger in strangers {
-            assert!(!cache.is_object(class, stranger as usize));
-            // SAFETY: the misuse is the point; all of it is memory that can be read.
-            let answer = unsafe { cache.store_to_spans(class, chain_of(&[stranger])) };
-            assert_eq!(answer, Err(Misuse::Foreign(stranger, class)));
-        }
-        assert!(!cache.is_object(class, 0) && !cache.is_object(class, usize::MAX));
-        store_each(cache, other, [theirs]);
-        // SAFETY: allocated above and not used any more.
-        unsafe { cache.source().heap().free_large(large) }.unwrap();
-    });
-}
-
-#[test]
-fn a_misuse_inside_a_batch_shows_when_the_batch_leaves_the_transfer_cache() {
-    with_cache(|cache| {
-        let class = class_of_size(24576);
-        let all = fetch_all(cache, class, 3);
-        // Two batches that share an object: what two threads that free the same object make.
-        // SAFETY: the misuse is the point.
-        unsafe {
-            cache.store(class, chain_of(&[all[0], all[1]])).unwrap();
-            let shared = Chain { head: all[2], count: 2 };
-            Chain::link(all[2], all[1]);
-            cache.store(class, shared).unwrap();
-        }
-        assert_eq!(cache.drain(class, usize::MAX), Err(Misuse::Foreign(all[1], class)));
     });
 }
 
@@ -426,75 +223,6 @@ fn drain_takes_as_many_batches_as_it_is_told() {
     });
 }
 
-/// Fetches and stores in a fixed order whatever it can get, and ends with nothing.
-fn script(cache: &Cache<'_>) {
-    let mut kept: Vec<(Class, Vec<*mut u8>)> = Vec::new();
-    for class in [16, 248, 1024, 24576, 28672, 256 * 1024].map(class_of_size) {
-        for wanted in [1, class.batch(), class.objects()] {
-            kept.push((class, objects(cache.fetch(class, wanted))));
-        }
-        kept.push((
-            class,
-            cache.fetch_one(class).map(|(one, _)| one.as_ptr()).into_iter().collect(),
-        ));
-    }
-    for (class, mut objects) in kept {
-        objects.reverse();
-        // SAFETY: the objects are ours.
-        unsafe { cache.store(class, chain_of(&objects)) }.unwrap();
-    }
-    for class in by_size() {
-        cache.drain(class, usize::MAX).unwrap();
-        assert_eq!(held(cache, class), (0, 0, 0));
-    }
-    assert_eq!(cache.source().spans_out(), 0);
-    assert_eq!(cache.source().heap_stats().object_pages, 0);
-}
-
-#[test]
-fn a_source_that_refuses_its_nth_span_costs_nothing_but_the_answer() {
-    for count in [1, usize::MAX] {
-        let mut n = 1;
-        loop {
-            let mut done = false;
-            with_cache(|cache| {
-                cache.source().refusals.refuse(n, count);
-                script(cache);
-                done = cache.source().refusals.calls() < n;
-                cache.source().refusals.refuse(0, 0);
-                script(cache);
-            });
-            if done {
-                break;
-            }
-            n += 1;
-        }
-        assert!(n > 15, "the script asks for spans: {n}");
-    }
-}
-
-#[test]
-fn pages_that_are_refused_at_the_nth_call_cost_nothing_but_the_answer() {
-    for count in [1, usize::MAX] {
-        let mut n = 1;
-        loop {
-            let mut done = false;
-            with_cache(|cache| {
-                cache.source().pages().refusals.refuse(n, count);
-                script(cache);
-                done = cache.source().pages().refusals.calls() < n;
-                cache.source().pages().refusals.refuse(0, 0);
-                script(cache);
-            });
-            if done {
-                break;
-            }
-            n += 1;
-        }
-        assert!(n > 4, "the script asks for pages: {n}");
-    }
-}
-
 #[test]
 fn threads_pass_objects_around_and_none_is_lost() {
     with_cache(|cache| {
@@ -541,16 +269,6 @@ fn take_back(cache: &Cache<'_>, from: usize, (class, theirs): (Class, Vec<usize>
     }
     // SAFETY: as above.
     unsafe { cache.store(class, chain_of(&theirs)) }.unwrap();
-}
-
-#[test]
-fn a_fork_gate_that_opens_again_leaves_every_class_in_service() {
-    with_cache(|cache| {
-        cache.lock_for_fork();
-        // SAFETY: locked right above, by this thread.
-        unsafe { cache.unlock_after_fork() };
-        script(cache);
-    });
 }
 
 #[test]

@@ -189,3 +189,12 @@ fn values_can_be_changed_and_shown() {
     assert_eq!(format!("{value:?} {}", value.len()), "[1, 2] 2");
     assert_eq!(pool.reserved_bytes(), 64 * 1024);
 }
+
+#[cfg(feature = "memmap2")]
+#[test]
+fn memmap2_chunks_are_not_aligned_to_more_than_a_page() {
+    #[repr(align(8192))]
+    struct Aligned(#[allow(dead_code)] u8);
+    let pool: Pool<Aligned, _> = Pool::new(tiermalloc_object_pool::MemmapChunks);
+    assert!(pool.insert(Aligned(1)).is_err());
+}

@@ -142,18 +142,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     fn decommit(&self, span: &Span, most: usize) -> Option<usize> {
         let os = self.source.os_page_size();
         let (lo, hi) = span.dirty();
-        let first = hi.saturating_sub(most).max(lo);
-        let (from, to) = (span.address() + first * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
+        let (lo_at, hi_at) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
         // Outwards as far as the span goes: what is clean already may be given back again.
+        let to = if hi_at.next_multiple_of(os) <= span.address() + span.bytes() {
+            hi_at.next_multiple_of(os)
+        } else {
+            hi_at & !(os - 1)
+        };
+        // An interval has no hole: where its very end cannot go, all of the rest goes at once.
+        let first = if to < hi_at { lo } else { hi.saturating_sub(most).max(lo) };
+        let from = span.address() + first * PAGE_SIZE;
         let from = if from & !(os - 1) >= span.address() {
             from & !(os - 1)
         } else {
             from.next_multiple_of(os)
-        };
-        let to = if to.next_multiple_of(os) <= span.address() + span.bytes() {
-            to.next_multiple_of(os)
-        } else {
-            to & !(os - 1)
         };
         if from >= to {
             return Some(0);
@@ -162,14 +164,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !unsafe { self.source.decommit(NonNull::new(from as *mut u8)?, to - from) } {
             return None;
         }
-        let (lo_at, hi_at) = (span.address() + lo * PAGE_SIZE, span.address() + hi * PAGE_SIZE);
         let left_head = from.saturating_sub(lo_at) / PAGE_SIZE;
         let left_tail = hi_at.saturating_sub(to) / PAGE_SIZE;
         match (left_head, left_tail) {
             (0, 0) => span.set_dirty(0, 0),
             (head, 0) => span.set_dirty(lo, lo + head),
             (0, tail) => span.set_dirty(hi - tail, hi),
-            // An interval has no hole: what went back between them counts as dirty on.
+            // No hole: what went back between them counts as dirty on.
             _ => {}
         }
         Some(hi - lo - left_head - left_tail)

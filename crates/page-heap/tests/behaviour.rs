@@ -6,8 +6,9 @@ mod support;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use support::arena::{Arena, PAGE, is_zero};
+use support::arena::{Arena, PAGE};
 use support::model::{SMALL_LEAF, SMALL_ROOT, Step, boxed_map, with_model};
+use support::{free, large, state_at, with_heap};
 use tiermalloc_page_heap::{FreeError, OsPages, PageHeap, PageSource, Span, State};
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
 use tiermalloc_size_class::{Class, class_of};
@@ -15,29 +16,6 @@ use tiermalloc_sync::{RawFutexMutex, sys};
 
 /// Pages of the first region.
 const STEP: usize = 128;
-
-type Heap<'m> = PageHeap<'m, RawFutexMutex, &'m Arena, SMALL_ROOT, SMALL_LEAF>;
-
-fn with_heap(pages: usize, os_page: usize, f: impl FnOnce(&Heap<'_>, &Arena)) {
-    let arena = Arena::new(pages, os_page, 11);
-    with_model(&arena, true, |model| f(&model.heap, &arena));
-}
-
-/// The address of a new large span.
-fn large(heap: &Heap, pages: usize) -> usize {
-    // SAFETY: the span is ours.
-    unsafe { heap.alloc_large(pages, 1).expect("memory").as_ref() }.address()
-}
-
-fn free(heap: &Heap, address: usize) {
-    // SAFETY: the span is ours, and not used any more.
-    unsafe { heap.free_large(address) }.unwrap();
-}
-
-fn state_at(heap: &Heap, address: usize) -> Option<(State, usize)> {
-    // SAFETY: one thread: what the map names is there.
-    heap.map().span(address).map(|span| unsafe { (span.as_ref().state(), span.as_ref().pages()) })
-}
 
 #[test]
 fn mergeable_is_a_state_and_not_a_use_count_of_zero() {
@@ -244,131 +222,41 @@ fn a_large_allocation_takes_the_free_pages_behind_it_and_gives_its_end_back() {
 }
 
 #[test]
-fn what_nobody_wanted_for_a_while_goes_back() {
-    with_heap(2048, 4096, |heap, arena| {
-        let busy = |heap: &Heap| {
-            // Frees enough for the heap to look at the clock.
-            for _ in 0..40 {
-                let at = large(heap, 1);
-                free(heap, at);
-            }
+fn when_records_run_out_nothing_is_half_done() {
+    use support::arena::Refusals;
+    with_heap(4096, 4096, |heap, arena| {
+        // One region, and then nothing more from the source.
+        let all = large(heap, 3000);
+        free(heap, all);
+        arena.refuse(Refusals::Calls(0..usize::MAX));
+        let mut spans = Vec::new();
+        while let Some(span) = heap.alloc_large(1, 1) {
+            // SAFETY: the span is ours.
+            spans.push(unsafe { span.as_ref() }.address());
+        }
+        assert!(heap.stats().free_pages > 500, "records ran out, and not pages");
+        let unchanged = |what: &str, f: &mut dyn FnMut() -> bool| {
+            let before = heap.stats();
+            assert!(!f(), "{what}");
+            assert_eq!(heap.stats(), before, "{what}");
         };
-        let big = large(heap, 400);
-        let small = large(heap, 1);
-        free(heap, big);
-        arena.pass_time(1000);
-        busy(heap);
-        let first = heap.stats().dirty_pages;
-        let mut last = first;
-        for _ in 0..10 {
-            arena.pass_time(150);
-            busy(heap);
-            let now = heap.stats().dirty_pages;
-            assert!(now <= last, "{now} {last}");
-            last = now;
-        }
-        assert!(first >= 400 && last <= 140, "{first} {last}: what is idle halves at each look");
-        assert!(last > 0, "a little is kept");
-        // Without time passing, nothing does.
-        let again = large(heap, 300);
-        free(heap, again);
-        let before = heap.stats().decommitted_pages;
-        busy(heap);
-        assert_eq!(heap.stats().decommitted_pages, before);
-        free(heap, small);
+        unchanged("no tail", &mut || heap.alloc_objects(class_of(8192, 8).unwrap()).is_some());
+        unchanged("no free bits", &mut || heap.alloc_objects(class_of(16, 16).unwrap()).is_some());
+        unchanged("no huge", &mut || heap.alloc_huge(10 * PAGE, 1).is_some());
+        // The last one merges with the rest: one record is there again, and two are needed.
+        free(heap, spans.pop().unwrap());
+        unchanged("head, and no tail", &mut || heap.alloc_large(1, 256).is_some());
+        let two = large(heap, 2); // takes the one there is
+        // SAFETY: the allocation is ours.
+        unchanged("no end to give back", &mut || unsafe { heap.resize_large(two, 1) });
+        free(heap, two);
+        arena.refuse(Refusals::Never);
+        let aligned = heap.alloc_large(1, 256).expect("the source is well again");
+        // SAFETY: ours, and not used any more.
+        unsafe { heap.free_large(aligned.as_ref().address()) }.unwrap();
+        spans.into_iter().for_each(|at| free(heap, at));
+        assert_eq!(heap.stats().free_pages, heap.stats().reserved_pages);
     });
-}
-
-#[test]
-fn with_os_pages_of_64_kib_every_whole_one_that_is_free_goes_back() {
-    const OS: usize = 64 * 1024;
-    with_heap(4096, OS, |heap, arena| {
-        // Spans that begin and end anywhere within OS pages; every other one is freed.
-        let spans: Vec<(usize, usize)> =
-            (0..40).map(|i| 1 + i * 7 % 60).map(|pages| (large(heap, pages), pages)).collect();
-        for &(at, pages) in &spans {
-            // SAFETY: the span is ours.
-            unsafe { (at as *mut u8).write_bytes(0xa5, pages * PAGE) };
-        }
-        let freed: Vec<_> = spans.iter().copied().step_by(2).collect();
-        for &(at, _) in &freed {
-            free(heap, at);
-        }
-        let dirty = heap.stats().dirty_pages;
-        let released = heap.release_pages(usize::MAX);
-        let whole: usize = freed
-            .iter()
-            .map(|&(at, pages)| {
-                let inner = at.next_multiple_of(OS)..(at + pages * PAGE) / OS * OS;
-                assert!(inner.is_empty() || is_zero(inner.start, inner.len()), "went back");
-                inner.len() / PAGE
-            })
-            .sum();
-        assert!(whole > 100 && released >= whole && released <= dirty, "{released} {whole}");
-        assert_eq!(heap.stats().decommitted_pages, released);
-        // The source checks that only whole OS pages are given back; the others are as they were.
-        for &(at, pages) in spans.iter().skip(1).step_by(2) {
-            // SAFETY: the span is ours.
-            let bytes = unsafe { std::slice::from_raw_parts(at as *const u8, pages * PAGE) };
-            assert!(bytes.iter().all(|&byte| byte == 0xa5));
-        }
-        // What is left over cannot go back, and does not stand in the way of what can.
-        let calls = arena.calls();
-        assert_eq!(heap.release_pages(usize::MAX), 0);
-        assert_eq!(arena.calls(), calls, "nothing to try");
-        let one = large(heap, 100);
-        free(heap, one);
-        assert!(heap.release_pages(usize::MAX) >= 80);
-        // Merged, the left-overs can.
-        for &(at, _) in spans.iter().skip(1).step_by(2) {
-            free(heap, at);
-        }
-        heap.release_pages(usize::MAX);
-        assert_eq!(heap.stats().dirty_pages, 0, "regions are in whole OS pages");
-    });
-}
-
-#[test]
-fn a_source_that_keeps_what_is_released_loses_nothing() {
-    /// Refuses to unmap, as a kernel that is out of mappings does.
-    struct Keeps<'a>(&'a Arena);
-    // SAFETY: passed on, but for releases, which it may refuse.
-    unsafe impl PageSource for Keeps<'_> {
-        fn os_page_size(&self) -> usize {
-            self.0.os_page_size()
-        }
-        fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-            self.0.reserve(bytes)
-        }
-        unsafe fn release(&self, _: NonNull<u8>, _: usize) -> bool {
-            false
-        }
-        unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> bool {
-            // SAFETY: passed on to the caller.
-            unsafe { self.0.decommit(start, bytes) }
-        }
-    }
-    let arena = Arena::new(2048, 4096, 5);
-    let map = boxed_map::<ROOT_ENTRIES, LEAF_ENTRIES>();
-    let heap: PageHeap<'_, RawFutexMutex, _> = PageHeap::new(&map, Keeps(&arena));
-    // What is cut off for the alignment, and then the mapping itself, become free pages of the heap.
-    let huge = heap.alloc_huge(64 * PAGE, 64 * PAGE).unwrap();
-    // SAFETY: the span is ours.
-    let at = unsafe { huge.as_ref() }.address();
-    assert_eq!(at % (64 * PAGE), 0);
-    // SAFETY: ours; that it cannot shrink changes nothing.
-    assert_eq!(unsafe { heap.resize_huge(at, 32 * PAGE) }, None);
-    // SAFETY: ours, and not used any more.
-    unsafe { heap.free_large(at) }.unwrap();
-    let stats = heap.stats();
-    assert_eq!((stats.huge_pages, stats.free_pages), (0, stats.reserved_pages));
-    assert_eq!(stats.reserved_pages + stats.record_bytes / PAGE, arena.mapped_pages());
-    assert_eq!(heap.unmap_free(), 0);
-    assert_eq!(heap.stats().free_pages, stats.free_pages);
-    let again = heap.alloc_large(120, 1).expect("64 and what was cut off: one span");
-    // SAFETY: as above.
-    unsafe { heap.free_large(again.as_ref().address()) }.unwrap();
-    assert_eq!(heap.stats().reserved_pages, stats.reserved_pages);
 }
 
 /// Addresses without memory for regions, which the heap never touches; real memory for the rest.

@@ -37,6 +37,8 @@ fn script() -> Vec<Step> {
         PassTime(1000),
         Free(1),
         AllocLarge { pages: 150, align: 64 },
+        ReleaseSome(20),
+        ReleaseDownToWorth(9),
         ReleaseDownTo(5),
         Free(0),
         UnmapFree,

@@ -131,6 +131,27 @@ fn the_kernel_moves_a_mapping_onto_another_with_its_contents() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn what_is_not_one_mapping_is_not_moved_and_nothing_has_changed() {
+    let source = OsPages::new();
+    let (old, new) = (whole(8 * PAGE), whole(20 * PAGE));
+    let [from, target] = [old, new].map(|bytes| source.reserve(bytes).unwrap());
+    fill(at(from), old, 0x77);
+    let hole = NonNull::new((at(from) + whole(PAGE)) as *mut u8).unwrap();
+    // SAFETY: both are ours; the hole is not used any more.
+    unsafe {
+        assert!(source.release(hole, whole(PAGE)));
+        assert!(!source.move_onto(from, old, target, new));
+        assert!(holds(at(from), whole(PAGE), 0x77));
+        assert!(is_zero(at(target), new), "still there");
+        assert!(source.release(target, new));
+        assert!(source.release(from, whole(PAGE)));
+        let rest = NonNull::new((at(from) + 2 * whole(PAGE)) as *mut u8).unwrap();
+        assert!(source.release(rest, old - 2 * whole(PAGE)));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn the_kernel_is_asked_for_regions_next_to_each_other() {
     let source = OsPages::new();
     let bytes = whole(16 * PAGE);

@@ -88,7 +88,7 @@ type Root<T, const ROOT: usize, const LEAF: usize> = [AtomicPtr<Leaf<T, LEAF>>; 
 /// The map; see the crate's documentation. `T` is the span type, held by pointer only.
 ///
 /// An all-zero `PageMap` is an empty one. With the default sizes it takes some 3.3 MiB of addresses:
-/// make it a `static`, or take [`PageMap::boxed`] (feature `alloc`).
+/// make it a `static`, or take `PageMap::boxed` (feature `alloc`).
 pub struct PageMap<T, const ROOT: usize = ROOT_ENTRIES, const LEAF: usize = LEAF_ENTRIES> {
     /// Address of the first byte of the home window; 0 until M1.
     home_base: AtomicUsize,

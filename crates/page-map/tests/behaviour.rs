@@ -152,6 +152,37 @@ fn real_addresses_of_the_ordinary_map() {
 }
 
 #[test]
+fn whoever_finds_the_leaf_made_meanwhile_gives_its_memory_back() {
+    /// Makes sure of the same page while it is asked for memory for it: the inner one wins.
+    struct Meanwhile<'a> {
+        map: &'a Small,
+        memory: &'a Memory,
+        returned: Cell<usize>,
+    }
+    // SAFETY: passed on.
+    unsafe impl MapMemory for Meanwhile<'_> {
+        fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+            self.map.ensure(20 * PAGE, PAGE, self.memory).unwrap();
+            self.memory.alloc_zeroed(layout)
+        }
+        unsafe fn free(&self, memory: NonNull<u8>, layout: Layout) {
+            self.returned.set(self.returned.get() + 1);
+            // SAFETY: passed on to the caller.
+            unsafe { self.memory.free(memory, layout) }
+        }
+    }
+    let (map, memory) = (Small::new(), Memory::new(usize::MAX));
+    map.ensure(100 * PAGE, PAGE, &memory).unwrap();
+    let meanwhile = Meanwhile { map: &map, memory: &memory, returned: Cell::new(0) };
+    map.ensure(20 * PAGE, PAGE, &meanwhile).unwrap();
+    assert_eq!((memory.given.get(), meanwhile.returned.get()), (2, 1));
+    let mut value = 3u32;
+    // SAFETY: nobody else writes to this map.
+    unsafe { map.set(20, 1, NonNull::from(&mut value), 4) };
+    assert_eq!(map.class_id(20 * PAGE), 4);
+}
+
+#[test]
 fn a_loser_of_the_race_for_a_leaf_gives_its_memory_back() {
     // More threads than one ask for the same leaves at once, again and again.
     use std::sync::Barrier;

@@ -168,6 +168,52 @@ fn remapping_moves_the_contents_and_the_new_end_is_zero() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_place_is_mapped_only_if_it_is_vacant() {
+    let os = sys::os_page_size();
+    let start = sys::map_anonymous(0, 3 * os).unwrap();
+    assert!(!sys::map_if_vacant(start + os, os), "taken");
+    // SAFETY: ours, and not used any more; the two pages around stay.
+    assert!(unsafe { sys::unmap(start + os, os) });
+    // Another thread may have been faster: then it is taken again.
+    if sys::map_if_vacant(start + os, os) {
+        // SAFETY: ours, fresh.
+        unsafe {
+            assert_eq!(((start + os) as *const u8).read(), 0);
+            ((start + os) as *mut u8).write(1);
+            assert!(sys::unmap(start, 3 * os));
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn whether_a_mapping_may_move_is_found_out_without_moving_it() {
+    let os = sys::os_page_size();
+    let start = sys::map_anonymous(0, 4 * os).unwrap();
+    // SAFETY: the mapping is ours.
+    unsafe {
+        (start as *mut u8).write_bytes(7, 2 * os);
+        // The first half has the second one behind it: no room, and it could move.
+        assert!(sys::may_move(start, 2 * os, 8 * os));
+        assert_eq!(((start + os) as *const u8).read(), 7);
+        // A hole is no mapping.
+        assert!(sys::unmap(start + os, os));
+        assert!(!sys::may_move(start, 2 * os, 8 * os));
+        assert!(sys::unmap(start, os) && sys::unmap(start + 2 * os, 2 * os));
+    }
+}
+
+#[test]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn every_thread_is_reached_by_a_pointer_of_its_own() {
+    let mine = sys::thread_pointer();
+    let theirs = std::thread::spawn(sys::thread_pointer).join().unwrap();
+    assert!(mine != 0 && theirs != 0 && mine != theirs);
+    assert_eq!(sys::thread_pointer(), mine);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn calls_that_fail_say_so_and_leave_errno_alone() {
     // SAFETY: errno's place is valid for this thread.
     let errno = || unsafe { *libc::__errno_location() };

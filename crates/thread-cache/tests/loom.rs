@@ -165,7 +165,7 @@ impl World {
     /// With every cache retired, all that is left goes back: nothing is lost.
     fn finish(&self) {
         assert_eq!((self.registry.count(), self.budget.unclaimed()), (0, self.total));
-        for class in [self.class, small()] {
+        for class in [self.class, small(), tiny()] {
             let stats = self.central.stats(class);
             assert_eq!(stats.out, stats.transfer, "objects are conserved");
             self.central.drain(class, usize::MAX).unwrap();
@@ -173,6 +173,11 @@ impl World {
         }
         assert_eq!(self.central.source().stats().object_pages, 0);
     }
+}
+
+/// For a slow step that costs the budget next to nothing; one object of it at a time.
+fn tiny() -> Class {
+    class_of(64, 8).unwrap()
 }
 
 fn small() -> Class {
@@ -409,12 +414,14 @@ fn a_cache_that_has_left_the_registry_is_not_asked_any_more() {
         };
         *cache = ThreadCache::new();
         let unknown = Thread { world: world.clone(), cache };
-        for _ in 0..2 {
-            let object = unknown.alloc(small());
-            assert_eq!(unknown.cache.limit(), CLAIM, "it was asked");
-            unknown.free(small(), object);
-        }
+        let objects: [usize; 5] = std::array::from_fn(|_| unknown.alloc(small()));
+        objects.into_iter().for_each(|object| unknown.free(small(), object));
+        assert_eq!(unknown.cache.limit(), 2 * CLAIM);
         asks.join().unwrap().into_iter().for_each(Thread::end);
+        // A slow step, at which it would give what it was asked for.
+        let object = unknown.alloc(tiny());
+        assert!(unknown.cache.limit() >= 2 * CLAIM, "it was asked");
+        unknown.free(tiny(), object);
         // SAFETY: the cache is this thread's.
         unsafe { unknown.cache.retire(&world.central, &world.budget) }.unwrap();
         world.finish();

@@ -89,8 +89,9 @@ fn under_load(meanwhile: impl FnOnce()) {
                 let mut random = Random::new(seed);
                 let mut kept: Vec<*mut u8> = Vec::with_capacity(512);
                 while !stop.load(Ordering::Relaxed) {
-                    let size = random.size(400_000);
-                    let block = if random.below(3) == 0 {
+                    // Two of them keep the central cache busy, two the page heap.
+                    let size = random.size(400_000) + if seed % 2 == 0 { 0 } else { 300_000 };
+                    let block = if seed % 2 == 0 && random.below(3) == 0 {
                         raw::alloc_zeroed(size, 64)
                     } else {
                         raw::malloc(size)
@@ -120,7 +121,7 @@ fn a_child_of_a_busy_process_allocates_runs_threads_and_forks_again() {
     // What the parent holds, the child finds, and may free.
     let held: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 1 + usize::from(n) * 1000]).collect();
     under_load(|| {
-        for seed in 0..40 {
+        for seed in 0..30 {
             in_a_child(|| {
                 let held = held.clone();
                 child_life(seed);
@@ -209,7 +210,7 @@ fn nothing_is_handed_out_twice_in_a_child_that_takes_over_from_threads_cut_off_a
     let _one = FORKS.lock();
     let held: Vec<Block> = (0..500).map(|n| Block::malloc(n * 40 + 1)).collect();
     under_load(|| {
-        for seed in 0..40 {
+        for seed in 0..30 {
             in_a_child(|| {
                 let mut blocks = Blocks::default();
                 let mut random = Random::new(seed);

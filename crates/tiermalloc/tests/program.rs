@@ -160,14 +160,14 @@ fn jobs_are_made_in_one_thread_and_dropped_in_another() {
             }
         }
     }
-    fn split(numbers: Vec<u64>) -> Job {
+    fn sum_of(numbers: Vec<u64>) -> Job {
         Box::new(move |pool| match numbers.as_slice() {
             [] => {}
             &[one] => drop(pool.sum.fetch_add(one, Ordering::Relaxed)),
             more => {
                 let (left, right) = more.split_at(more.len() / 2);
-                pool.add(split(left.to_vec()));
-                pool.add(split(right.to_vec()));
+                pool.add(sum_of(left.to_vec()));
+                pool.add(sum_of(right.to_vec()));
             }
         })
     }
@@ -177,7 +177,7 @@ fn jobs_are_made_in_one_thread_and_dropped_in_another() {
         open: AtomicUsize::new(0),
         sum: AtomicU64::new(0),
     };
-    pool.add(split((0..30_000).collect()));
+    pool.add(sum_of((0..30_000).collect()));
     std::thread::scope(|scope| {
         (0..THREADS).for_each(|_| drop(scope.spawn(|| pool.work())));
     });

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tiermalloc_central_cache::{CentralCache, Chain, SpanSource};
+use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, SpanSource};
 use tiermalloc_page_heap::{HeapStats, PageHeap, PageSource, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
@@ -195,4 +195,18 @@ pub fn fetch_all(cache: &Cache<'_>, class: Class, count: usize) -> Vec<*mut u8> 
         all.extend(objects(chain));
     }
     all
+}
+
+/// What `class` holds, as (spans, out, transfer).
+pub fn held(cache: &Cache<'_>, class: Class) -> (usize, usize, usize) {
+    let ClassStats { spans, out, transfer, .. } = cache.stats(class);
+    (spans, out, transfer)
+}
+
+/// Stores objects one by one past the transfer cache.
+pub fn store_each(cache: &Cache<'_>, class: Class, objects: impl IntoIterator<Item = *mut u8>) {
+    for object in objects {
+        // SAFETY: the test owns the object.
+        unsafe { cache.store_to_spans(class, chain_of(&[object])) }.unwrap();
+    }
 }

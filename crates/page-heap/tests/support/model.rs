@@ -36,6 +36,8 @@ pub enum Step {
     Free(usize),
     ReleasePages(usize),
     ReleaseDownTo(usize),
+    ReleaseDownToWorth(usize),
+    ReleaseSome(usize),
     UnmapFree,
     PassTime(u64),
     /// Free an address at which no large span starts.
@@ -197,6 +199,25 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                 self.heap.release_down_to(keep);
                 if self.arena_os_page() <= PAGE && self.arena.refused() == 0 {
                     assert!(self.heap.stats().dirty_pages <= keep);
+                }
+            }
+            Step::ReleaseDownToWorth(keep) => {
+                let before = self.heap.stats();
+                let released = self.heap.release_down_to_worth(keep);
+                let after = self.heap.stats();
+                assert_eq!(after.decommitted_pages - before.decommitted_pages, released);
+                assert_eq!(after.free_pages, before.free_pages);
+            }
+            Step::ReleaseSome(wanted) => {
+                let (before, calls) = (self.heap.stats(), self.arena.calls());
+                let released = self.heap.release_some(wanted);
+                let after = self.heap.stats();
+                assert_eq!(after.decommitted_pages - before.decommitted_pages, released);
+                assert_eq!(after.free_pages, before.free_pages);
+                assert!(self.arena.calls() - calls <= 32, "a bounded number of system calls");
+                if self.arena_os_page() <= PAGE {
+                    assert!(released <= wanted + 8, "{released} of {wanted}: not many more");
+                    assert_eq!(before.dirty_pages - after.dirty_pages, released);
                 }
             }
             Step::UnmapFree => {

@@ -310,5 +310,29 @@ pub fn class_of_size(size: usize) -> Class {
     class
 }
 
+pub const MIB: usize = 1 << 20;
+
 /// Slow steps of a thread between two scavenges.
 pub const STEPS: usize = 257;
+
+/// A budget that no test of a single bin runs into.
+pub fn plenty() -> Budget {
+    Budget::new(64 * MIB, 16 * MIB)
+}
+
+/// Makes `count` slow steps that leave nothing behind: of a class that the budget has no room for.
+pub fn slow_steps<S: ObjectSource>(thread: &Thread<'_, S>, count: usize) {
+    let class = class_of_size(256 * 1024);
+    let object = thread.alloc(class);
+    for step in 1..count {
+        assert_eq!(thread.cache.cached(class), 0);
+        if step % 2 == 1 {
+            thread.free(class, object)
+        } else {
+            assert_eq!(thread.alloc(class), object)
+        }
+    }
+    if count % 2 == 1 {
+        thread.free(class, object);
+    }
+}

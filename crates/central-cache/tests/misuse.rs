@@ -1,0 +1,131 @@
+//! What comes back and is no free object of its class is reported, exactly, and nothing else changes.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use support::{chain_of, class_of_size, fetch_all, held, store_each, with_cache};
+use tiermalloc_central_cache::{Chain, Misuse};
+use tiermalloc_size_class::PAGE_SIZE;
+
+#[test]
+fn a_double_free_is_reported_and_what_lies_behind_it_is_left_alone() {
+    with_cache(|cache| {
+        for class in [16, 248, 1024, 28672, 30720].map(class_of_size) {
+            let all = fetch_all(cache, class, class.objects());
+            let last = *all.last().unwrap();
+            // The last object keeps the span in the class.
+            store_each(cache, class, [all[0]]);
+            let out = cache.stats(class).out;
+            // SAFETY: the misuse is the point; the cache checks each object.
+            let answer = unsafe { cache.store_to_spans(class, chain_of(&[all[0], last])) };
+            assert_eq!(answer, Err(Misuse::DoubleFree(all[0], class)));
+            assert_eq!(cache.stats(class).out, out, "nothing was taken back");
+            store_each(cache, class, all.into_iter().skip(1));
+            assert_eq!(held(cache, class), (0, 0, 0));
+        }
+    });
+}
+
+#[test]
+fn a_double_free_within_one_chain_is_reported_also_when_the_span_has_emptied_in_between() {
+    with_cache(|cache| {
+        for class in [1024, 28672, 262144].map(class_of_size) {
+            let all = fetch_all(cache, class, 2 * class.objects());
+            let (first, second) = all.split_at(class.objects());
+            let chain: Vec<*mut u8> = first.iter().chain(&second[..1]).copied().collect();
+            // Linking the first object a second time makes the chain a circle.
+            let mut circle = chain_of(&chain);
+            circle.count += 1;
+            // SAFETY: the misuse is the point.
+            unsafe { Chain::link(second[0], first[0]) };
+            // SAFETY: as above.
+            let answer = unsafe { cache.store_to_spans(class, circle) };
+            assert_eq!(answer, Err(Misuse::DoubleFree(first[0], class)));
+            assert_eq!(cache.source().spans_out(), cache.stats(class).spans, "freed once");
+            store_each(cache, class, second.iter().skip(1).copied());
+            assert_eq!(held(cache, class), (0, 0, 0));
+        }
+    });
+}
+
+#[test]
+fn objects_before_a_misplaced_one_are_taken_back() {
+    with_cache(|cache| {
+        let class = class_of_size(768);
+        let all = fetch_all(cache, class, class.objects());
+        let middle = all[5].wrapping_add(16);
+        // SAFETY: as above; the objects from the sixth on are not used.
+        let answer = unsafe { cache.store_to_spans(class, chain_of(&[all[0], all[1], middle])) };
+        assert_eq!(answer, Err(Misuse::NotAnObject(middle, class)));
+        assert_eq!(cache.stats(class).out, class.objects() - 2);
+        store_each(cache, class, all.into_iter().skip(2));
+    });
+}
+
+#[test]
+fn every_address_of_a_span_that_is_not_an_object_is_reported() {
+    with_cache(|cache| {
+        // With a tail that no object covers, without one, and with free bits inside the record.
+        for class in [768, 1024, 2304, 34816].map(class_of_size) {
+            let all = fetch_all(cache, class, class.objects());
+            let start = all[0] as usize;
+            for offset in (0..class.pages() * PAGE_SIZE).step_by(8) {
+                let address = (start + offset) as *mut u8;
+                let starts = all.contains(&address);
+                assert_eq!(cache.is_object(class, address as usize), starts, "{class:?} {offset}");
+                if !starts {
+                    let chain = Chain { head: address, count: 1 };
+                    // SAFETY: the misuse is the point; the memory is ours to read a link from.
+                    let answer = unsafe { cache.store_to_spans(class, chain) };
+                    assert_eq!(answer, Err(Misuse::NotAnObject(address, class)));
+                }
+            }
+            assert_eq!(cache.stats(class).out, class.objects());
+            store_each(cache, class, all);
+        }
+    });
+}
+
+#[test]
+fn what_belongs_to_no_span_of_the_class_is_foreign() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let other = class_of_size(128);
+        let theirs = fetch_all(cache, other, 1)[0];
+        let large = cache.source().heap().alloc_large(3, 1).unwrap();
+        // SAFETY: just allocated.
+        let large = unsafe { large.as_ref() }.address();
+        let gone = fetch_all(cache, class, 1)[0];
+        store_each(cache, class, [gone]);
+        assert_eq!(held(cache, class), (0, 0, 0), "its span went back");
+        let mut on_the_stack = [0u64; 8];
+        let strangers = [theirs, large as *mut u8, gone, (&raw mut on_the_stack).cast::<u8>()];
+        for stranger in strangers {
+            assert!(!cache.is_object(class, stranger as usize));
+            // SAFETY: the misuse is the point; all of it is memory that can be read.
+            let answer = unsafe { cache.store_to_spans(class, chain_of(&[stranger])) };
+            assert_eq!(answer, Err(Misuse::Foreign(stranger, class)));
+        }
+        assert!(!cache.is_object(class, 0) && !cache.is_object(class, usize::MAX));
+        store_each(cache, other, [theirs]);
+        // SAFETY: allocated above and not used any more.
+        unsafe { cache.source().heap().free_large(large) }.unwrap();
+    });
+}
+
+#[test]
+fn a_misuse_inside_a_batch_shows_when_the_batch_leaves_the_transfer_cache() {
+    with_cache(|cache| {
+        let class = class_of_size(24576);
+        let all = fetch_all(cache, class, 3);
+        // Two batches that share an object: what two threads that free the same object make.
+        // SAFETY: the misuse is the point.
+        unsafe {
+            cache.store(class, chain_of(&[all[0], all[1]])).unwrap();
+            let shared = Chain { head: all[2], count: 2 };
+            Chain::link(all[2], all[1]);
+            cache.store(class, shared).unwrap();
+        }
+        assert_eq!(cache.drain(class, usize::MAX), Err(Misuse::Foreign(all[1], class)));
+    });
+}
