@@ -52,7 +52,8 @@ use tiermalloc_size_class::Class;
 /// stand-in.
 ///
 /// # Safety
-/// `fetch` returns a chain of objects of the class that nobody else has.
+/// `fetch` returns a chain of objects of the class that nobody else has, aligned as they are in a span:
+/// to the largest power of two that divides their size, up to a page.
 pub unsafe trait ObjectSource {
     /// Up to `wanted` (at least 1) free objects; none when there is no memory.
     fn fetch(&self, class: Class, wanted: usize) -> Chain;
