@@ -43,7 +43,8 @@ fn every_exit_status_is_passed_on() {
 #[test]
 fn death_by_a_signal_is_passed_on() {
     let Some((_dir, library)) = setup() else { return };
-    for signal in [1, 2, 6, 9, 11, 13, 15] {
+    // Not SIGHUP and SIGINT: whoever runs the tests may ignore those, and the program would inherit it.
+    for signal in [6, 9, 11, 13, 15] {
         let status = run(&library)
             .args(["sh", "-c", &format!("ulimit -c 0; kill -{signal} $$")])
             .stderr(Stdio::null())
