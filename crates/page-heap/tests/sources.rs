@@ -133,7 +133,7 @@ fn the_kernel_moves_a_mapping_onto_another_with_its_contents() {
 #[cfg(target_os = "linux")]
 fn what_is_not_one_mapping_is_not_moved_and_nothing_has_changed() {
     let source = OsPages::new();
-    let (old, new) = (whole(8 * PAGE), whole(20 * PAGE));
+    let (old, new) = (8 * whole(PAGE), 20 * whole(PAGE));
     let [from, target] = [old, new].map(|bytes| source.reserve(bytes).unwrap());
     fill(at(from), old, 0x77);
     let hole = NonNull::new((at(from) + whole(PAGE)) as *mut u8).unwrap();
@@ -153,6 +153,10 @@ fn what_is_not_one_mapping_is_not_moved_and_nothing_has_changed() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_kernel_is_asked_for_regions_next_to_each_other() {
+    if std::env::var_os("TIERMALLOC_TEST_RUNNER").is_some() {
+        println!("skipped: an emulator places mappings itself");
+        return;
+    }
     let source = OsPages::new();
     let bytes = whole(16 * PAGE);
     // Other tests map memory at the same time: once in so many times it must come out.

@@ -184,6 +184,10 @@ fn what_succeeds_leaves_errno_alone() {
 
 #[test]
 fn a_process_that_runs_out_of_memory_keeps_what_it_has_and_goes_on_when_some_is_freed() {
+    if support::is_emulated() {
+        println!("skipped: an emulator does not keep limits of address space");
+        return;
+    }
     alone(
         "a_process_that_runs_out_of_memory_keeps_what_it_has_and_goes_on_when_some_is_freed",
         || {

@@ -110,8 +110,10 @@ fn cross() -> Result<Cmd> {
 fn test(crates: &[String], page_size: u32, filter: Option<&str>) -> Result {
     let runner = format!("{QEMU} -p {page_size}");
     let mut command = cross()?
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner)
-        .args(["test", "--target", TARGET]);
+        // For tests that start themselves again.
+        .env("TIERMALLOC_TEST_RUNNER", &runner)
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", &runner)
+        .args(["test", "--no-fail-fast", "--target", TARGET]);
     for name in crates {
         command = command.args(["--package", &workspace::package_name(name)]);
     }
