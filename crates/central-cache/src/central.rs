@@ -41,17 +41,17 @@ pub struct ClassStats {
     pub transfer: usize,
 }
 
-struct PerClass<R: RawLock> {
+pub(crate) struct PerClass<R: RawLock> {
     transfer: Mutex<R, Transfer>,
-    spans: Mutex<R, Spans>,
+    pub(crate) spans: Mutex<R, Spans>,
 }
 
 /// The central cache; see the crate's documentation. `R` is the lock, `S` the source of spans.
 pub struct CentralCache<R: RawLock, S> {
-    classes: [CachePadded<PerClass<R>>; SLOTS],
+    pub(crate) classes: [CachePadded<PerClass<R>>; SLOTS],
     /// The class that is plundered next.
     next_plundered: AtomicUsize,
-    source: S,
+    pub(crate) source: S,
 }
 
 // SAFETY: all state is under locks, and chains are owned by whoever holds them.
@@ -231,7 +231,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
 
     /// The span of `class` that `object` lies in.
     #[inline]
-    fn span_for(&self, class: Class, object: *mut u8) -> Result<NonNull<Span>, Misuse> {
+    pub(crate) fn span_for(&self, class: Class, object: *mut u8) -> Result<NonNull<Span>, Misuse> {
         self.source
             .span_of(object as usize)
             // SAFETY: registered spans are valid. A live object keeps its span in the class; only

@@ -34,12 +34,13 @@ struct Readme;
 
 mod central;
 mod chain;
+mod single;
 mod spans;
 mod transfer;
 
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;
-pub use tiermalloc_page_heap::RawLock;
+pub use tiermalloc_page_heap::{Past, RawLock};
 
 use core::ptr::NonNull;
 

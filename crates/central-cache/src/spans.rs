@@ -2,7 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
-use tiermalloc_page_heap::{Put, Span};
+use tiermalloc_page_heap::{Past, Put, Span};
 use tiermalloc_size_class::Class;
 
 /// Lists by occupancy: the last one holds the fullest spans.
@@ -71,14 +71,30 @@ impl Spans {
         let mut zeroed = false;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
-            let taken = span.as_ref().take_objects(wanted, |address, fresh| {
-                zeroed = fresh;
+            let taken = span.as_ref().take_objects(wanted, |address, past| {
+                zeroed = past == Past::Zeroed;
                 chain.append(address as *mut u8);
             });
             self.live += taken;
             self.regroup(span.as_ref());
             (taken, zeroed)
         }
+    }
+
+    /// Takes one object out of `span`, untouched, and what is known of its contents.
+    ///
+    /// # Safety
+    /// The span is of this class.
+    pub(crate) unsafe fn take_one(&mut self, span: NonNull<Span>) -> Option<(*mut u8, Past)> {
+        let mut got = None;
+        // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
+        unsafe {
+            self.live += span.as_ref().take_objects(1, |address, past| {
+                got = Some((address as *mut u8, past));
+            });
+            self.regroup(span.as_ref());
+        }
+        got
     }
 
     /// Takes an object back. The span's place among the lists is settled by [`settle`](Self::settle),

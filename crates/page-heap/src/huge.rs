@@ -22,12 +22,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// the source has none, a free span of the heap will do; when addresses are short, what the heap
     /// has free is unmapped first. `None` when all that has not helped.
     pub fn alloc_huge(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
-        let unit = PAGE_SIZE.max(self.source.os_page_size());
-        let bytes = round_up(bytes, unit);
-        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > MAX_SPAN {
-            return None;
-        }
-        if let Some(span) = self.map_huge(bytes, align.max(unit), unit) {
+        let unit = self.unit();
+        let bytes = self.whole_pages(bytes)?;
+        if let Some(span) = self.map_huge(bytes, align.max(unit), 0) {
             return Some(span);
         }
         let pages = bytes >> PAGE_SHIFT;
@@ -38,15 +35,44 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.unmapping_may_help(bytes) || self.unmap_free() == 0 {
             return None;
         }
-        self.map_huge(bytes, align.max(unit), unit)
+        self.map_huge(bytes, align.max(unit), 0)
+    }
+
+    /// [`alloc_huge`](Self::alloc_huge) between two pages that nobody can touch, as far as the source
+    /// can forbid it; never out of what the heap has free. Such an allocation is not resized in place.
+    pub fn alloc_guarded(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
+        let unit = self.unit();
+        let bytes = self.whole_pages(bytes)?;
+        let span = self.map_huge(bytes, align.max(unit), unit)?;
+        // SAFETY: a mapping of the caller's; nobody has seen what lies on its sides.
+        unsafe {
+            let (start, end) = (span.as_ref().address() - unit, span.as_ref().address() + bytes);
+            for guard in
+                [start, end].map(|page| NonNull::new(page as *mut u8)).into_iter().flatten()
+            {
+                self.source.forbid(guard, unit);
+            }
+        }
+        Some(span)
+    }
+
+    /// What mappings are made of: whole pages of ours and of the system's (bytes).
+    fn unit(&self) -> usize {
+        PAGE_SIZE.max(self.source.os_page_size())
+    }
+
+    /// The length of a mapping for `bytes` bytes, unless that is absurd.
+    fn whole_pages(&self, bytes: usize) -> Option<usize> {
+        let bytes = round_up(bytes, self.unit());
+        let fits = bytes != 0 && bytes <= isize::MAX as usize && bytes >> PAGE_SHIFT <= MAX_SPAN;
+        fits.then_some(bytes)
     }
 
     /// Whether the source would have `bytes` bytes if it had all free pages back: tried with the
     /// difference. Else an absurd request would cost the heap all that it has free.
     fn unmapping_may_help(&self, bytes: usize) -> bool {
         let free = self.inner.lock().stats.free_pages << PAGE_SHIFT;
-        let unit = PAGE_SIZE.max(self.source.os_page_size());
-        let missing = round_up(bytes.saturating_sub(free), unit);
+        let missing = round_up(bytes.saturating_sub(free), self.unit());
         if missing == 0 {
             return true;
         }
@@ -56,23 +82,25 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         true
     }
 
-    fn map_huge(&self, bytes: usize, align: usize, unit: usize) -> Option<NonNull<Span>> {
-        let slack = if align > PAGE_SIZE { align - unit.min(align) } else { 0 };
-        let mapped = bytes.checked_add(slack)?;
+    /// A mapping with `guard` bytes more on either side.
+    fn map_huge(&self, bytes: usize, align: usize, guard: usize) -> Option<NonNull<Span>> {
+        let slack = if align > PAGE_SIZE { align - self.unit().min(align) } else { 0 };
+        let mapped = bytes.checked_add(slack)?.checked_add(2 * guard)?;
         let region = self.source.reserve(mapped)?;
         let start = region.as_ptr() as usize;
-        let address = round_up(start, align);
-        let (head, tail) = (address - start, start + mapped - (address + bytes));
+        let address = round_up(start + guard, align);
+        let (first, end) = (address - guard, address + bytes + guard);
+        let (head, tail) = (first - start, start + mapped - end);
         // SAFETY: both ends are ours and nobody has seen them.
         unsafe {
             if head > 0 {
                 self.give_back(region, head);
             }
             if tail > 0 {
-                self.give_back(NonNull::new((address + bytes) as *mut u8)?, tail);
+                self.give_back(NonNull::new(end as *mut u8)?, tail);
             }
         }
-        let place = NonNull::new(address as *mut u8)?;
+        let place = NonNull::new(first as *mut u8)?;
         if self.map.ensure(address, 1, &Meta(&self.source)).is_ok() {
             let mut inner = self.inner.lock();
             let record =
@@ -83,6 +111,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 // SAFETY: ours until handed out (H3).
                 unsafe {
                     span.as_ref().set_zeroed(true);
+                    span.as_ref().set_guard(guard);
                     span.as_ref().set_state(State::Huge);
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }
@@ -90,7 +119,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
         }
         // SAFETY: nobody has seen the mapping.
-        unsafe { self.give_back(place, bytes) };
+        unsafe { self.give_back(place, end - first) };
         None
     }
 
@@ -105,28 +134,33 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ) {
         // SAFETY: the caller's.
         let record = unsafe { span.as_ref() };
-        let (address, bytes) = (record.address(), record.bytes());
+        let (guard, bytes) = (record.guard(), record.bytes());
+        let (first, mapped) = (record.address() - guard, bytes + 2 * guard);
         inner.stats.huge_pages -= record.pages();
         inner.stats.huge_spans -= 1;
         drop(inner);
-        let Some(place) = NonNull::new(address as *mut u8) else { return };
+        let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.
-        if unsafe { self.source.release(place, bytes) } {
+        if unsafe { self.source.release(place, mapped) } {
             // SAFETY: nothing refers to the record any more.
             unsafe { self.inner.lock().records.give_span(span) };
             return;
         }
         // The source keeps it (a kernel out of mappings, say): it becomes part of the heap.
-        if self.map.ensure(address, bytes, &Meta(&self.source)).is_ok() {
+        if guard == 0 && self.map.ensure(first, bytes, &Meta(&self.source)).is_ok() {
             let mut inner = self.inner.lock();
             inner.stats.reserved_pages += record.pages();
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
         } else {
-            // Nor is there a leaf for it: its addresses are lost, its memory need not be.
-            // SAFETY: the mapping is not used any more.
-            unsafe { self.source.decommit(place, bytes) };
+            // Nor is there a leaf for it, or its ends are not to be touched: its addresses are lost, its
+            // memory need not be.
+            // SAFETY: the mapping is not used any more, and nothing refers to the record.
+            unsafe {
+                self.source.decommit(place, mapped);
+                self.inner.lock().records.give_span(span);
+            }
         }
     }
 
@@ -137,17 +171,16 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// `address` is a live huge allocation of the caller's; when the answer differs from it, the old
     /// address is not used again.
     pub unsafe fn resize_huge(&self, address: usize, bytes: usize) -> Option<usize> {
-        let unit = PAGE_SIZE.max(self.source.os_page_size());
-        let bytes = round_up(bytes, unit);
-        if bytes == 0 || bytes > isize::MAX as usize || bytes >> PAGE_SHIFT > MAX_SPAN {
-            return None;
-        }
+        let bytes = self.whole_pages(bytes)?;
         let span = self.map.span(address)?;
         // SAFETY: a live allocation's record is valid, and it is the caller's.
         let record = unsafe { span.as_ref() };
         let old = record.bytes();
         if old == bytes {
             return Some(address);
+        }
+        if record.guard() > 0 {
+            return None;
         }
         let place = NonNull::new(address as *mut u8)?;
         if bytes < old {

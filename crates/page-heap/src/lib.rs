@@ -59,7 +59,7 @@ pub use heap::{FreeError, PageHeap};
 pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
-pub use objects::Put;
+pub use objects::{Past, Put};
 pub use source::{OsPages, PageSource};
 pub use span::{Span, State};
 pub use stats::HeapStats;

@@ -26,6 +26,17 @@ pub enum Put {
     Twice,
 }
 
+/// What is known of an object that [`Span::take_objects`] hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Never handed out before, and all zero.
+    Zeroed,
+    /// Never handed out before; what other allocations have left there may still be in it.
+    Fresh,
+    /// Handed out before: it holds what its last owner left.
+    Used,
+}
+
 /// Words of bits for a span of `class`.
 pub(crate) fn words_for(class: Class) -> usize {
     class.objects().div_ceil(64)
@@ -80,12 +91,12 @@ impl Span {
     }
 
     /// Takes up to `wanted` free objects, lowest addresses first, and passes the address of each to
-    /// `each`, with whether it was never handed out before and is all zero. Returns their number.
+    /// `each`, with what is known of its contents. Returns their number.
     ///
     /// # Safety
     /// The span is in state `Objects` and the lock of its class is held.
     #[inline]
-    pub unsafe fn take_objects(&self, wanted: usize, mut each: impl FnMut(usize, bool)) -> usize {
+    pub unsafe fn take_objects(&self, wanted: usize, mut each: impl FnMut(usize, Past)) -> usize {
         let Some(class) = self.class() else { return 0 };
         let (size, base) = (class.size(), self.address());
         let words = self.words.get() as usize;
@@ -102,7 +113,12 @@ impl Span {
                 let index = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 taken += 1;
-                each(base + index * size, zeroed && index >= fresh);
+                let past = match index < fresh {
+                    true => Past::Used,
+                    false if zeroed => Past::Zeroed,
+                    false => Past::Fresh,
+                };
+                each(base + index * size, past);
                 fresh = fresh.max(index + 1);
             }
             // SAFETY: as above.
@@ -117,21 +133,37 @@ impl Span {
         taken
     }
 
+    /// Whether an object is handed out: `Done` if one starts at `address` and is, else what
+    /// [`put_object`](Self::put_object) would find. Changes nothing.
+    ///
+    /// # Safety
+    /// As for `put_object`.
+    pub unsafe fn probe_object(&self, address: usize) -> Put {
+        let Some(index) = self.locate(address) else { return Put::Misplaced };
+        // SAFETY: index < objects, so it has a bit; the lock makes the access ours alone.
+        let bits = unsafe { self.bits.get().add(index / 64).read() };
+        if bits >> (index % 64) & 1 != 0 { Put::Twice } else { Put::Done }
+    }
+
+    /// The index of the object that starts at `address`.
+    #[inline]
+    fn locate(&self, address: usize) -> Option<usize> {
+        let class = self.class()?;
+        let offset = address.wrapping_sub(self.address());
+        if offset >= self.bytes() {
+            return None;
+        }
+        let index = index_in_span(class, offset);
+        (index * class.size() == offset && index < class.objects()).then_some(index)
+    }
+
     /// Takes an object back. What is misplaced or free already is left as it is.
     ///
     /// # Safety
     /// The span is in state `Objects` and the lock of its class is held.
     #[inline]
     pub unsafe fn put_object(&self, address: usize) -> Put {
-        let Some(class) = self.class() else { return Put::Misplaced };
-        let offset = address.wrapping_sub(self.address());
-        if offset >= self.bytes() {
-            return Put::Misplaced;
-        }
-        let index = index_in_span(class, offset);
-        if index * class.size() != offset || index >= class.objects() {
-            return Put::Misplaced;
-        }
+        let Some(index) = self.locate(address) else { return Put::Misplaced };
         let word = index / 64;
         let bit = 1u64 << (index % 64);
         // SAFETY: index < objects, so word < words; the lock makes the access ours alone.

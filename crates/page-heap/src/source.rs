@@ -67,6 +67,16 @@ pub unsafe trait PageSource {
         false
     }
 
+    /// Makes memory inaccessible, so that a touch ends the program at once. `false`: it cannot, and
+    /// nothing has changed. Such memory is given back by `release` like any other.
+    ///
+    /// # Safety
+    /// The range is within what `reserve` gave, in whole OS pages, and nobody touches it any more.
+    unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let _ = (start, bytes);
+        false
+    }
+
     /// A coarse clock in milliseconds, for deciding what has been idle for long. A source without
     /// one answers 0 for ever, and nothing is ever found idle.
     fn now_ms(&self) -> u64 {
@@ -106,6 +116,10 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     ) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { (**self).move_onto(start, old, target, new) }
+    }
+    unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { (**self).forbid(start, bytes) }
     }
     fn now_ms(&self) -> u64 {
         (**self).now_ms()
@@ -216,6 +230,11 @@ unsafe impl PageSource for OsPages {
         // Such a kernel, out of memory in between: the target has to be the caller's again.
         sys::map_if_vacant(to, new);
         false
+    }
+
+    unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { sys::forbid(start.as_ptr() as usize, bytes) }
     }
 
     fn now_ms(&self) -> u64 {

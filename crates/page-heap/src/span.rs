@@ -68,7 +68,8 @@ pub struct Span {
     pub(crate) fresh: Watched<u16>,
     pub(crate) words: Watched<u16>,
     pub(crate) hint: Watched<u16>,
-    /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck.
+    /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck;
+    /// of a huge one, the bytes of guard on either side.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
 }
 
@@ -195,6 +196,15 @@ impl Span {
     /// Until the dirty interval is set anew.
     pub(crate) fn set_stuck(&self) {
         self.inline[1].set(1);
+    }
+
+    /// Bytes on either side of a huge allocation that belong to its mapping.
+    pub(crate) fn guard(&self) -> usize {
+        self.inline[0].get() as usize
+    }
+
+    pub(crate) fn set_guard(&self, bytes: usize) {
+        self.inline[0].set(bytes as u64);
     }
 
     pub(crate) fn dirty_pages(&self) -> usize {

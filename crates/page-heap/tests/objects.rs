@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use proptest::prelude::*;
 use support::arena::{Arena, PAGE, is_zero};
 use support::model::{SMALL_LEAF, SMALL_ROOT, Step, with_model};
-use tiermalloc_page_heap::{Put, Span};
+use tiermalloc_page_heap::{Past, Put, Span};
 use tiermalloc_size_class::{CLASSES, Class, by_size, class_of};
 
 fn classes() -> impl Iterator<Item = Class> {
@@ -29,7 +29,9 @@ fn with_span(class: Class, f: impl FnOnce(&Span)) {
 fn take(span: &Span, wanted: usize) -> Vec<(usize, bool)> {
     let mut taken = Vec::new();
     // SAFETY: the span is ours alone, as under its class's lock.
-    let count = unsafe { span.take_objects(wanted, |object, fresh| taken.push((object, fresh))) };
+    let count = unsafe {
+        span.take_objects(wanted, |object, past| taken.push((object, past == Past::Zeroed)))
+    };
     assert_eq!(count, taken.len());
     taken
 }

@@ -31,6 +31,7 @@ pub struct Mallinfo {
 fn free_bytes(stats: &Stats) -> usize {
     stats.thread_caches
         + stats.transfer_caches
+        + stats.quarantine
         + stats.span_free
         + stats.free_dirty
         + stats.free_clean
@@ -64,12 +65,13 @@ pub(crate) fn mallinfo() -> Mallinfo {
 }
 
 /// The lines of a report: what, and how many bytes.
-fn lines(s: &Stats) -> [(&'static [u8], usize); 9] {
+fn lines(s: &Stats) -> [(&'static [u8], usize); 10] {
     [
         (b"in use", s.live),
         (b"of it huge", s.huge),
         (b"thread caches", s.thread_caches),
         (b"transfer caches", s.transfer_caches),
+        (b"quarantine", s.quarantine),
         (b"free in spans", s.span_free),
         (b"free pages, dirty", s.free_dirty),
         (b"free pages, clean", s.free_clean),

@@ -13,6 +13,7 @@ type Raw = isize;
 mod nr {
     pub const WRITE: usize = 1;
     pub const MMAP: usize = 9;
+    pub const MPROTECT: usize = 10;
     pub const MUNMAP: usize = 11;
     pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
@@ -28,6 +29,7 @@ mod nr {
     pub const MUNMAP: usize = 215;
     pub const MREMAP: usize = 216;
     pub const MMAP: usize = 222;
+    pub const MPROTECT: usize = 226;
     pub const MADVISE: usize = 233;
 }
 
@@ -85,6 +87,7 @@ mod portable {
         pub const MREMAP: usize = 3;
         pub const MADVISE: usize = 4;
         pub const FUTEX: usize = 5;
+        pub const MPROTECT: usize = 6;
     }
 
     /// # Safety
@@ -100,6 +103,7 @@ mod portable {
                 }
                 nr::MUNMAP => libc::munmap(a[0] as _, a[1]) as isize,
                 nr::MADVISE => libc::madvise(a[0] as _, a[1], a[2] as i32) as isize,
+                nr::MPROTECT => libc::mprotect(a[0] as _, a[1], a[2] as i32) as isize,
                 nr::FUTEX => {
                     libc::sched_yield();
                     0
@@ -225,6 +229,16 @@ pub unsafe fn remap_onto(address: usize, old: usize, new: usize, target: usize) 
     const MAYMOVE_FIXED: usize = 1 | 2;
     // SAFETY: passed on to the caller.
     ok(unsafe { syscall(nr::MREMAP, [address, old, new, MAYMOVE_FIXED, target, 0]) }).is_some()
+}
+
+/// Makes pages inaccessible: a touch ends the program with SIGSEGV. `false`: nothing has changed.
+///
+/// # Safety
+/// The pages came from [`map_anonymous`] and nobody touches them.
+pub unsafe fn forbid(address: usize, bytes: usize) -> bool {
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MPROTECT, [address, bytes, libc::PROT_NONE as usize, 0, 0, 0]) })
+        .is_some()
 }
 
 /// Milliseconds of a monotonic, coarse clock: no system call where the kernel offers it without.

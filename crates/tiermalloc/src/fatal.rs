@@ -1,65 +1,9 @@
 //! The end of a program that is wrong: one line on standard error, then abort.
-//!
-//! No formatting machinery, no allocation, no lock: bytes into a buffer on the stack, one write(2).
 
 use tiermalloc_size_class::Class;
-use tiermalloc_sync::sys;
 use tiermalloc_thread_cache::Misuse;
 
-/// A line being put together.
-struct Line {
-    bytes: [u8; 256],
-    used: usize,
-}
-
-impl Line {
-    fn new() -> Self {
-        Self { bytes: [0; 256], used: 0 }.text("tiermalloc: ")
-    }
-
-    fn text(mut self, text: &str) -> Self {
-        for &byte in text.as_bytes() {
-            // One byte stays free for the end of the line.
-            if let Some(slot) = self.bytes[..255].get_mut(self.used) {
-                *slot = byte;
-                self.used += 1;
-            }
-        }
-        self
-    }
-
-    fn digits(self, mut n: usize, base: usize) -> Self {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b"0123456789abcdef"[n % base];
-            n /= base;
-            if n == 0 {
-                break;
-            }
-        }
-        match core::str::from_utf8(&digits[at..]) {
-            Ok(text) => self.text(text),
-            Err(_) => self,
-        }
-    }
-
-    fn pointer(self, address: usize) -> Self {
-        self.text("0x").digits(address, 16)
-    }
-
-    fn class(self, class: Class) -> Self {
-        self.text(" (size class of ").digits(class.size(), 10).text(" bytes)")
-    }
-
-    fn end(mut self) -> ! {
-        self.bytes[self.used] = b'\n';
-        sys::write_stderr(&self.bytes[..=self.used]);
-        // SAFETY: abort has no preconditions.
-        unsafe { libc::abort() }
-    }
-}
+use crate::line::Line;
 
 /// Ends a program whose mistake shows when objects come back.
 #[cold]
@@ -68,20 +12,27 @@ pub(crate) fn misuse(misuse: Misuse) -> ! {
     let line = Line::new().text("free(");
     match misuse {
         Misuse::DoubleFree(object, class) => {
-            line.pointer(object as usize).text("): double free").class(class).end()
+            line.pointer(object as usize).text("): double free").class(class).abort()
         }
         Misuse::NotAnObject(object, class) => line
             .pointer(object as usize)
             .text("): not the start of an allocation")
             .class(class)
-            .end(),
+            .abort(),
         Misuse::Foreign(object, class) => line
             .pointer(object as usize)
             .text("): memory is corrupted, this is no object of its list")
             .class(class)
-            .end(),
-        _ => line.text("?): misuse").end(),
+            .abort(),
+        _ => line.text("?): misuse").abort(),
     }
+}
+
+/// Ends a program that frees an object a second time.
+#[cold]
+#[inline(never)]
+pub(crate) fn double_free(object: *mut u8, class: Class) -> ! {
+    misuse(Misuse::DoubleFree(object, class))
 }
 
 /// Ends a program that passes `call` a pointer at which no allocation starts.
@@ -93,5 +44,35 @@ pub(crate) fn not_an_allocation(call: &str, address: usize) -> ! {
         .text("(")
         .pointer(address)
         .text("): not the address of a live allocation")
-        .end()
+        .abort()
+}
+
+/// Ends a program that frees with another size, or another alignment, than it has allocated with.
+#[cold]
+#[inline(never)]
+pub(crate) fn wrong_size(object: *mut u8, freed_as: Option<Class>, allocated: Option<Class>) -> ! {
+    let line = Line::new().text("free(").pointer(object as usize).text("): freed as ");
+    let line = size(line, freed_as).text(", but allocated as ");
+    size(line, allocated).abort()
+}
+
+fn size(line: Line, class: Option<Class>) -> Line {
+    match class {
+        Some(class) => line.digits(class.size(), 10).text(" bytes"),
+        None => line.text("whole pages"),
+    }
+}
+
+/// Ends a program that has written to an object after it had freed it, or past the end of the one
+/// before it.
+#[cold]
+#[inline(never)]
+pub(crate) fn written_after_free(object: *mut u8, offset: usize, class: Class) -> ! {
+    Line::new()
+        .pointer(object as usize)
+        .text(": free memory was written to, ")
+        .digits(offset, 10)
+        .text(" bytes behind the start of the object")
+        .class(class)
+        .abort()
 }

@@ -15,7 +15,7 @@ use tiermalloc_sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use tiermalloc_thread_cache::{Registry, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
-use crate::thread;
+use crate::{config, hardened, thread};
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -91,6 +91,7 @@ unsafe extern "C" fn prepare() {
     if alone {
         return;
     }
+    hardened::lock_for_fork();
     REGISTRY.lock_for_fork();
     CENTRAL.lock_for_fork();
     heap().lock_for_fork();
@@ -106,6 +107,7 @@ unsafe extern "C" fn parent() {
         heap().unlock_after_fork();
         CENTRAL.unlock_after_fork();
         REGISTRY.unlock_after_fork();
+        hardened::unlock_after_fork();
     }
 }
 
@@ -117,6 +119,7 @@ unsafe extern "C" fn child() {
     // SAFETY: the thread that forked took them, and it is the only one here.
     unsafe { parent() };
     thread::forget_making();
+    config::forget_deciding();
     let Some(first) = REGISTRY.take_all_but(thread::existing()) else { return };
     // Behind the orphans of an earlier fork, if any are left.
     let mut last = first;

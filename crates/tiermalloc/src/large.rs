@@ -3,11 +3,11 @@
 use core::ptr::NonNull;
 
 use tiermalloc_page_heap::{PageSource, Span, State};
-use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE, pages_for};
+use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
-use crate::state::heap;
-use crate::{fatal, slow};
+use crate::state::{MAP, heap};
+use crate::{fatal, hardened, slow};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
@@ -103,6 +103,11 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
 
 fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
     let size = size.max(1);
+    if hardened::is_chosen() {
+        if let Some(span) = hardened::alloc_pages(size, align) {
+            return Some(span);
+        }
+    }
     if size >= huge || align >= HUGE {
         return heap().alloc_huge(size, align);
     }
@@ -122,6 +127,10 @@ pub(crate) unsafe fn free(pointer: *mut u8) {
     }
     // SAFETY: passed on to the caller.
     if unsafe { heap().free_large(pointer as usize) }.is_err() {
+        // What C frees does not come here if it has a class; what is freed with a size may.
+        if let Some(class) = Class::from_id(MAP.class_id(pointer as usize)) {
+            fatal::wrong_size(pointer, None, Some(class));
+        }
         fatal::not_an_allocation("free", pointer as usize);
     }
 }

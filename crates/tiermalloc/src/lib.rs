@@ -30,7 +30,8 @@
 //!
 //! # Invariants
 //! - G1: the thread's word is the address of its own cache, or of one of two shared caches that are
-//!   never written to: `EMPTY` (none yet) and `DEAD` (the thread's cache has been taken down).
+//!   never written to: `EMPTY` (none yet) and `DEAD` (the thread's cache has been taken down, or the
+//!   pool gives threads none).
 //! - G2: an object is served in `class_of(size, align)` at every entry point, so that a sized and an
 //!   unsized free agree.
 //! - G3: nothing here locks through std, allocates through the global allocator, or panics.
@@ -43,10 +44,13 @@
 #[cfg(doctest)]
 struct Readme;
 
+pub mod config;
 mod fatal;
 mod fork;
 mod global;
+mod hardened;
 mod large;
+mod line;
 pub mod raw;
 mod resize;
 mod slow;
@@ -55,6 +59,7 @@ mod stats;
 mod thread;
 mod tls;
 
+pub use config::{Config, Pool};
 pub use global::TierMalloc;
 pub use stats::{Stats, stats};
 
@@ -74,6 +79,11 @@ pub fn trim(keep: usize) -> usize {
 /// Cost: some ten nanoseconds for each object looked at, up to 256 for each class in use.
 pub fn verify() {
     slow::verify();
+}
+
+/// What was chosen, by whom ever: decided at the first allocation, or by this call if it comes earlier.
+pub fn config() -> Config {
+    *config::get()
 }
 
 /// Registers the fork handlers now and not at the first allocation. Handlers run last-in-first-out

@@ -6,14 +6,14 @@ use tiermalloc_size_class::{CLASSES, Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, large, thread, tls};
+use crate::{fatal, fork, hardened, large, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
 const WORTH_ASKING: usize = 8 * 1024;
 
 /// What an allocation path does with a mistake of the program: there is no way on.
-fn certain<T>(result: Result<T, Misuse>) -> T {
+pub(crate) fn certain<T>(result: Result<T, Misuse>) -> T {
     match result {
         Ok(value) => value,
         Err(misuse) => fatal::misuse(misuse),
@@ -59,6 +59,9 @@ pub(crate) fn alloc(id: usize) -> *mut u8 {
 
 fn alloc_once(class: Class) -> *mut u8 {
     let Some(cache) = thread::current() else {
+        if hardened::is_chosen() {
+            return hardened::alloc(class);
+        }
         return CENTRAL.fetch(class, 1).head;
     };
     // Not only for bin 0: making the cache may have filled this bin.
@@ -76,7 +79,12 @@ fn alloc_once(class: Class) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_zeroed(class: Class, size: usize) -> *mut u8 {
-    if class.size() >= WORTH_ASKING {
+    if hardened::is_chosen() {
+        let object = hardened::alloc_zeroed(class, size);
+        if !object.is_null() {
+            return object;
+        }
+    } else if class.size() >= WORTH_ASKING {
         if let Some((object, zeroed)) = CENTRAL.fetch_one(class) {
             if !zeroed {
                 // SAFETY: objects of the class are at least `size` bytes long.
@@ -129,6 +137,10 @@ pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
     certain(unsafe {
         match thread::current() {
             Some(cache) => cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY),
+            None if hardened::is_chosen() => {
+                hardened::free(class, object);
+                Ok(())
+            }
             None => {
                 Chain::link(object, ptr::null_mut());
                 CENTRAL.store_to_spans(class, Chain { head: object, count: 1 })
@@ -145,14 +157,25 @@ pub(crate) fn reclaim() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
     }
+    flush_shared();
+    heap().unmap_free();
+}
+
+/// Sends what all threads share, and nobody has, to the spans.
+fn flush_shared() {
+    if hardened::is_chosen() {
+        hardened::flush();
+    }
     for class in (1..=CLASSES).filter_map(Class::from_id) {
         certain(CENTRAL.drain(class, usize::MAX));
     }
-    heap().unmap_free();
 }
 
 /// See [`crate::verify`].
 pub(crate) fn verify() {
+    if hardened::is_chosen() {
+        hardened::verify();
+    }
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe {
@@ -167,8 +190,6 @@ pub(crate) fn trim(keep: usize) -> usize {
         // SAFETY: the cache is the thread's own.
         certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
     }
-    for class in (1..=CLASSES).filter_map(Class::from_id) {
-        certain(CENTRAL.drain(class, usize::MAX));
-    }
+    flush_shared();
     heap().release_down_to(keep >> PAGE_SHIFT) << PAGE_SHIFT
 }

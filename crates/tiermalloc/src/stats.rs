@@ -3,6 +3,7 @@
 use tiermalloc_page_heap::HeapStats;
 use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
 
+use crate::hardened;
 use crate::state::{CENTRAL, REGISTRY, heap};
 use crate::thread::CACHE_BYTES;
 
@@ -17,6 +18,8 @@ pub struct Stats {
     pub thread_caches: usize,
     /// In transfer caches.
     pub transfer_caches: usize,
+    /// Freed objects that wait in the hardened pool's quarantine.
+    pub quarantine: usize,
     /// Free objects and tails in spans that also hold live ones.
     pub span_free: usize,
     /// Free pages that may be resident.
@@ -50,6 +53,8 @@ pub fn stats() -> Stats {
     let pages: HeapStats = heap().stats();
     let mut stats = Stats { threads, ..Stats::default() };
     let mut objects = 0;
+    // Before the central cache is asked: what leaves meanwhile counts as nothing twice.
+    stats.quarantine = hardened::held();
     for class in (1..=CLASSES).filter_map(Class::from_id) {
         let per_class = CENTRAL.stats(class);
         let transfer = per_class.transfer.min(per_class.out);
@@ -59,6 +64,7 @@ pub fn stats() -> Stats {
         stats.live += (per_class.out - transfer - cached) * class.size();
         objects += per_class.out * class.size();
     }
+    stats.live = stats.live.saturating_sub(stats.quarantine);
     let caches = threads * CACHE_BYTES;
     let large = (pages.large_pages * PAGE_SIZE).saturating_sub(caches);
     stats.huge = pages.huge_pages * PAGE_SIZE;

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_thread_cache::ThreadCache;
 
+use crate::config::{self, Pool};
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
 use crate::{fatal, fork, tls};
 
@@ -23,7 +24,8 @@ const MANY: usize = 8;
 /// The most threads at once since the last tidying up.
 static MOST_THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// The calling thread's cache, made now if need be; `None` at its end, or without memory.
+/// The calling thread's cache, made now if need be; `None` at its end, without memory, or where the pool
+/// gives threads none.
 #[inline]
 pub(crate) fn current() -> Option<&'static ThreadCache> {
     let cache = tls::cache();
@@ -52,6 +54,12 @@ const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
 #[cold]
 #[inline(never)]
 fn create() -> Option<&'static ThreadCache> {
+    if config::get().pool != Pool::Tiered {
+        // For good, without a key: nothing has to be taken down at the thread's end.
+        tls::set_cache(DEAD.as_ptr());
+        fork::install();
+        return None;
+    }
     fork::adopt_one();
     // Pages of its own, so that they can go back to the system with the thread.
     // SAFETY: the span was just allocated, so its record is valid.

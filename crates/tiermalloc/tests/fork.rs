@@ -7,7 +7,7 @@ use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use support::blocks::{Block, Blocks};
-use support::{Random, alone};
+use support::{Random, alone_in_tiers};
 use tiermalloc::{raw, stats};
 
 #[global_allocator]
@@ -169,7 +169,7 @@ fn the_parent_goes_on_as_if_nothing_had_happened() {
 /// again there, and what they had in use stays as it is.
 #[test]
 fn a_child_gets_back_what_the_other_threads_had_cached() {
-    alone("a_child_gets_back_what_the_other_threads_had_cached", || {
+    alone_in_tiers("a_child_gets_back_what_the_other_threads_had_cached", || {
         let (ready, done) = (Barrier::new(5), Barrier::new(5));
         std::thread::scope(|scope| {
             for seed in 0..4 {

@@ -88,7 +88,14 @@ fn a_double_free_aborts_when_it_is_seen() {
                 let _ = thread.join();
             }),
         ],
-        |bug, output| aborts_with(bug, output, &["double free"]),
+        |bug, output| {
+            // Without caches the first free may empty the span, and then nothing is known of the address.
+            let no_caches = tiermalloc::config().pool == tiermalloc::Pool::Central;
+            let gone =
+                String::from_utf8_lossy(&output.stderr).contains("not the address of a live");
+            let words: &[&str] = if no_caches && gone { &[] } else { &["double free"] };
+            aborts_with(bug, output, words);
+        },
     );
 }
 

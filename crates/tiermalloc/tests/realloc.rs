@@ -4,7 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout};
 
-use support::alone;
+use support::alone_in_tiers;
 use tiermalloc::{TierMalloc, raw, stats};
 use tiermalloc_size_class::{MAX_SIZE, by_size, class_of};
 
@@ -108,7 +108,7 @@ fn a_block_stays_where_it_is_while_its_class_does() {
 
 #[test]
 fn pages_grow_in_place_into_free_neighbours_and_give_their_ends_back() {
-    alone("pages_grow_in_place_into_free_neighbours_and_give_their_ends_back", || {
+    alone_in_tiers("pages_grow_in_place_into_free_neighbours_and_give_their_ends_back", || {
         // SAFETY: as above.
         unsafe {
             let block = raw::malloc(900 * 1024);
@@ -131,7 +131,7 @@ fn pages_grow_in_place_into_free_neighbours_and_give_their_ends_back() {
 
 #[test]
 fn a_large_block_that_grows_is_moved_by_the_system_and_not_copied() {
-    alone("a_large_block_that_grows_is_moved_by_the_system_and_not_copied", || {
+    alone_in_tiers("a_large_block_that_grows_is_moved_by_the_system_and_not_copied", || {
         // SAFETY: as above.
         unsafe {
             let mut block = raw::malloc(2 * MIB);

@@ -4,7 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout};
 
-use support::{alone, resident};
+use support::{alone, alone_in_tiers, resident};
 use tiermalloc::{Stats, TierMalloc, raw, stats};
 use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE, by_size};
 
@@ -29,64 +29,71 @@ fn is_mapped(address: usize) -> bool {
 /// biggest go straight to the OS.
 #[test]
 fn sizes_above_256_kib_bypass_the_caches_and_the_biggest_go_straight_to_the_os() {
-    alone("sizes_above_256_kib_bypass_the_caches_and_the_biggest_go_straight_to_the_os", || {
-        // SAFETY: every pointer is used between its allocation and its end.
-        unsafe {
-            // The largest object of a class takes the road of the caches.
-            let before = stats();
-            let block = raw::malloc(MAX_SIZE);
-            raw::free(block);
-            let after = stats();
-            assert_eq!(after.thread_caches, before.thread_caches + MAX_SIZE, "kept by its thread");
-            assert_eq!(after.live, before.live);
-
-            // So that the one byte that `realloc` begins with comes from the bin and goes there.
-            raw::free(raw::malloc(1));
-            // One byte more goes to the page heap, through none of them, in any way it is asked for.
-            for size in [MAX_SIZE + 1, MAX_SIZE + PAGE_SIZE, MIB, 20 * MIB, 63 * MIB] {
+    alone_in_tiers(
+        "sizes_above_256_kib_bypass_the_caches_and_the_biggest_go_straight_to_the_os",
+        || {
+            // SAFETY: every pointer is used between its allocation and its end.
+            unsafe {
+                // The largest object of a class takes the road of the caches.
                 let before = stats();
-                let roads: [fn(usize) -> *mut u8; 4] = [
-                    raw::malloc,
-                    |size| raw::alloc(size, 8),
-                    |size| raw::alloc_zeroed(size, 64),
-                    |size| raw::realloc(raw::malloc(1), size),
-                ];
-                for road in roads {
-                    let block = road(size);
-                    assert!(!block.is_null());
-                    let now = stats();
-                    let pages = size.next_multiple_of(PAGE_SIZE);
-                    if now.huge == 0 {
-                        assert_eq!(now.live, before.live + pages, "whole pages: {size}");
+                let block = raw::malloc(MAX_SIZE);
+                raw::free(block);
+                let after = stats();
+                assert_eq!(
+                    after.thread_caches,
+                    before.thread_caches + MAX_SIZE,
+                    "kept by its thread"
+                );
+                assert_eq!(after.live, before.live);
+
+                // So that the one byte that `realloc` begins with comes from the bin and goes there.
+                raw::free(raw::malloc(1));
+                // One byte more goes to the page heap, through none of them, in any way it is asked for.
+                for size in [MAX_SIZE + 1, MAX_SIZE + PAGE_SIZE, MIB, 20 * MIB, 63 * MIB] {
+                    let before = stats();
+                    let roads: [fn(usize) -> *mut u8; 4] = [
+                        raw::malloc,
+                        |size| raw::alloc(size, 8),
+                        |size| raw::alloc_zeroed(size, 64),
+                        |size| raw::realloc(raw::malloc(1), size),
+                    ];
+                    for road in roads {
+                        let block = road(size);
+                        assert!(!block.is_null());
+                        let now = stats();
+                        let pages = size.next_multiple_of(PAGE_SIZE);
+                        if now.huge == 0 {
+                            assert_eq!(now.live, before.live + pages, "whole pages: {size}");
+                        }
+                        raw::free(block);
+                        let after = stats();
+                        assert_eq!(after.live, before.live);
+                        assert_eq!(of_the_caches(now), of_the_caches(before), "{size}");
+                        assert_eq!(of_the_caches(after), of_the_caches(before), "{size}");
                     }
+                }
+
+                // From 64 MiB on a block is a mapping of its own, which goes when it is freed.
+                for size in [64 * MIB, 64 * MIB + 1, 500 * MIB] {
+                    let before = stats();
+                    let block = raw::malloc(size);
+                    let now = stats();
+                    assert_eq!((now.huge_count, before.huge_count), (1, 0));
+                    assert_eq!(now.huge, size.next_multiple_of(PAGE_SIZE));
+                    assert_eq!(now.mapped, before.mapped + now.huge, "straight from the OS");
+                    assert_eq!(of_the_caches(now), of_the_caches(before));
+                    assert_eq!(
+                        (now.free_dirty, now.free_clean),
+                        (before.free_dirty, before.free_clean)
+                    );
+                    assert!(is_mapped(block as usize) && is_mapped(block as usize + size - 1));
                     raw::free(block);
-                    let after = stats();
-                    assert_eq!(after.live, before.live);
-                    assert_eq!(of_the_caches(now), of_the_caches(before), "{size}");
-                    assert_eq!(of_the_caches(after), of_the_caches(before), "{size}");
+                    assert!(!is_mapped(block as usize) && !is_mapped(block as usize + size - 1));
+                    assert_eq!(stats(), before, "and straight back to it");
                 }
             }
-
-            // From 64 MiB on a block is a mapping of its own, which goes when it is freed.
-            for size in [64 * MIB, 64 * MIB + 1, 500 * MIB] {
-                let before = stats();
-                let block = raw::malloc(size);
-                let now = stats();
-                assert_eq!((now.huge_count, before.huge_count), (1, 0));
-                assert_eq!(now.huge, size.next_multiple_of(PAGE_SIZE));
-                assert_eq!(now.mapped, before.mapped + now.huge, "straight from the OS");
-                assert_eq!(of_the_caches(now), of_the_caches(before));
-                assert_eq!(
-                    (now.free_dirty, now.free_clean),
-                    (before.free_dirty, before.free_clean)
-                );
-                assert!(is_mapped(block as usize) && is_mapped(block as usize + size - 1));
-                raw::free(block);
-                assert!(!is_mapped(block as usize) && !is_mapped(block as usize + size - 1));
-                assert_eq!(stats(), before, "and straight back to it");
-            }
-        }
-    });
+        },
+    );
 }
 
 #[test]

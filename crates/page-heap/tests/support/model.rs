@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use tiermalloc_page_heap::{FreeError, PageHeap, Put, Span, State};
+use tiermalloc_page_heap::{FreeError, PageHeap, Past, Put, Span, State};
 use tiermalloc_page_map::{MapMemory, PageMap};
 use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::RawFutexMutex;
@@ -300,11 +300,11 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         let mut last = 0;
         // SAFETY: the span is ours alone, as under its class's lock.
         let taken = unsafe {
-            span.as_ref().take_objects(count, |object, fresh| {
+            span.as_ref().take_objects(count, |object, past| {
                 assert!(object > last, "in order of address");
                 last = object;
                 assert_eq!((object - base) % class.size(), 0);
-                assert!(!fresh || is_zero(object, class.size()), "fresh, but not zero");
+                assert!(past != Past::Zeroed || is_zero(object, class.size()), "not zero");
                 for at in [object, object + class.size() - 8] {
                     (at as *mut u64).write(mix(seed, at - base));
                 }

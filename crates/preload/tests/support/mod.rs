@@ -11,6 +11,8 @@
 //! | unset | under the `libtiermalloc.so` of this workspace, built in release mode on the first use |
 //! | a path | under that shared object; the archive is `libtiermalloc.a` beside it |
 //! | `system` or empty | without any library: every promise that is not about our own messages must hold on glibc too |
+//!
+//! `TIERMALLOC_TEST_CONF`, if set, is the configuration that the programs run with, as in `pool=hardened`.
 // Every driver is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
@@ -191,6 +193,9 @@ pub fn preloaded(program: impl AsRef<OsStr>) -> Command {
         None => command.env("TIERMALLOC_TEST_SYSTEM", "1"),
         Some(path) => command.env("LD_PRELOAD", path),
     };
+    if let Some(configuration) = std::env::var_os("TIERMALLOC_TEST_CONF") {
+        command.env("TIERMALLOC_CONF", configuration);
+    }
     command
 }
 

@@ -107,6 +107,16 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     assert!(ran, "no test is called {test}");
 }
 
+/// As [`alone`], for what only the default pool promises.
+pub fn alone_in_tiers(test: &str, body: impl FnOnce()) {
+    let pool = tiermalloc::config().pool;
+    if pool != tiermalloc::Pool::Tiered {
+        println!("skipped: the pool is {pool:?}");
+        return;
+    }
+    alone(test, body);
+}
+
 /// Runs each of `bugs` in a process of its own, and hands its name and what became of the process to
 /// `check`.
 pub fn each_alone(test: &str, bugs: &[(&str, fn())], check: impl Fn(&str, &Output)) {
