@@ -38,6 +38,17 @@ pub(crate) unsafe fn free(pointer: *mut c_void) {
     unsafe { raw::free(pointer.cast()) }
 }
 
+/// [`free`] of what the caller says has that size, and that alignment: a power of two, or it is taken for
+/// the next one.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub(crate) unsafe fn free_claimed(pointer: *mut c_void, size: usize, align: usize) {
+    // SAFETY: passed on to the caller.
+    unsafe { raw::free_claimed(pointer.cast(), size, align) }
+}
+
 /// `count * size` bytes, all zero.
 #[inline(always)]
 pub(crate) fn calloc(count: usize, size: usize) -> *mut c_void {

@@ -3,12 +3,14 @@
 //! The fast half is malloc's. When that finds nothing, [`slow`] goes on in assembly, because from
 //! there the program's new-handler is called and `std::bad_alloc` is thrown, and no Rust frame may be
 //! on the stack when an exception passes. A sized or aligned delete does not believe what it is told,
-//! so a mismatch never corrupts.
-
+//! so a mismatch never corrupts; the hardened pool looks at it.
+//!
 //! A program may replace some of the operators and not others. The language says which of the others
 //! then call the replaced ones (C++20, [new.delete]): an array form its plain form, a nothrow form its
 //! throwing form, a sized delete the unsized one. So these forms go to whatever the loader has found
 //! under the other name, which is this library's own unless the program has one: a load and a jump.
+//! The sized deletes ask beforehand whether all are the library's own, which costs no more than that,
+//! and keep the size.
 
 mod runtime;
 mod slow;
@@ -16,7 +18,10 @@ mod slow;
 use core::arch::asm;
 use core::ffi::c_void;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use facade::raw;
+
+use crate::c;
 
 use slow::{tiermalloc_new, tiermalloc_new_nothrow, tiermalloc_new_nothrow_by};
 
@@ -64,6 +69,24 @@ core::arch::global_asm!(".hidden __ehdr_start", ".hidden _end");
 /// into there is only one of each name.
 fn is_own(function: usize) -> bool {
     (&raw const __ehdr_start as usize..&raw const _end as usize).contains(&function)
+}
+
+/// Whether no form of operator delete is the program's: known once the library is loaded. Before, each
+/// call asks the loader's table.
+static DELETES_ARE_OWN: AtomicBool = AtomicBool::new(false);
+
+/// Looks which operators the program has replaced.
+pub(crate) fn find_replaced() {
+    let own = is_own(found!("_ZdlPv" as Delete) as usize)
+        && is_own(found!("_ZdaPv" as Delete) as usize)
+        && is_own(found!("_ZdlPvSt11align_val_t" as DeleteAligned) as usize)
+        && is_own(found!("_ZdaPvSt11align_val_t" as DeleteAligned) as usize);
+    DELETES_ARE_OWN.store(own, Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn deletes_are_own() -> bool {
+    DELETES_ARE_OWN.load(Ordering::Relaxed)
 }
 
 /// What the language forbids, an alignment that is no power of two, is rounded up to one.
@@ -128,11 +151,16 @@ operators! {
             align,
         );
 
-    // operator delete, sized and nothrow: the size is not believed.
-    _ZdlPvm(pointer: Pointer, _size: usize) = found!("_ZdlPv" as Delete)(pointer);
+    // operator delete, sized and nothrow
+    _ZdlPvm(pointer: Pointer, size: usize) = match deletes_are_own() {
+        true => c::free_claimed(pointer, size, raw::MIN_ALIGN),
+        false => found!("_ZdlPv" as Delete)(pointer),
+    };
     _ZdlPvRKSt9nothrow_t(pointer: Pointer, _nothrow: usize) = found!("_ZdlPv" as Delete)(pointer);
-    _ZdlPvmSt11align_val_t(pointer: Pointer, _size: usize, align: usize) =
-        found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
+    _ZdlPvmSt11align_val_t(pointer: Pointer, size: usize, align: usize) = match deletes_are_own() {
+        true => c::free_claimed(pointer, size, align),
+        false => found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align),
+    };
     _ZdlPvSt11align_val_tRKSt9nothrow_t(pointer: Pointer, align: usize, _nothrow: usize) =
         found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
 
@@ -140,10 +168,15 @@ operators! {
     _ZdaPv(pointer: Pointer) = found!("_ZdlPv" as Delete)(pointer);
     _ZdaPvSt11align_val_t(pointer: Pointer, align: usize) =
         found!("_ZdlPvSt11align_val_t" as DeleteAligned)(pointer, align);
-    _ZdaPvm(pointer: Pointer, _size: usize) = found!("_ZdaPv" as Delete)(pointer);
+    _ZdaPvm(pointer: Pointer, size: usize) = match deletes_are_own() {
+        true => c::free_claimed(pointer, size, raw::MIN_ALIGN),
+        false => found!("_ZdaPv" as Delete)(pointer),
+    };
     _ZdaPvRKSt9nothrow_t(pointer: Pointer, _nothrow: usize) = found!("_ZdaPv" as Delete)(pointer);
-    _ZdaPvmSt11align_val_t(pointer: Pointer, _size: usize, align: usize) =
-        found!("_ZdaPvSt11align_val_t" as DeleteAligned)(pointer, align);
+    _ZdaPvmSt11align_val_t(pointer: Pointer, size: usize, align: usize) = match deletes_are_own() {
+        true => c::free_claimed(pointer, size, align),
+        false => found!("_ZdaPvSt11align_val_t" as DeleteAligned)(pointer, align),
+    };
     _ZdaPvSt11align_val_tRKSt9nothrow_t(pointer: Pointer, align: usize, _nothrow: usize) =
         found!("_ZdaPvSt11align_val_t" as DeleteAligned)(pointer, align);
 }

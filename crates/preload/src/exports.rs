@@ -5,6 +5,8 @@
 
 use core::ffi::{c_int, c_void};
 
+use facade::raw::MIN_ALIGN;
+
 use crate::{aligned, c, info};
 
 /// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
@@ -37,9 +39,11 @@ type Pointer = *mut c_void;
 export! {
     malloc __libc_malloc (size: usize) -> Pointer = c::malloc(size);
     free cfree __libc_free __libc_cfree (pointer: Pointer) = c::free(pointer);
-    // C23. Neither size nor alignment is believed, so that a wrong one never corrupts.
-    free_sized (pointer: Pointer, _size: usize) = c::free(pointer);
-    free_aligned_sized (pointer: Pointer, _align: usize, _size: usize) = c::free(pointer);
+    // C23. Neither size nor alignment is believed, so that a wrong one never corrupts; the hardened
+    // pool looks at them.
+    free_sized (pointer: Pointer, size: usize) = c::free_claimed(pointer, size, MIN_ALIGN);
+    free_aligned_sized (pointer: Pointer, align: usize, size: usize) =
+        c::free_claimed(pointer, size, align);
     calloc __libc_calloc (count: usize, size: usize) -> Pointer = c::calloc(count, size);
     realloc __libc_realloc (pointer: Pointer, size: usize) -> Pointer = c::realloc(pointer, size);
     reallocarray __libc_reallocarray (pointer: Pointer, count: usize, size: usize) -> Pointer =

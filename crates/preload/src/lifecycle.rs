@@ -2,6 +2,8 @@
 
 use core::arch::{asm, global_asm};
 
+use crate::cxx;
+
 /// While the library is being relocated, before any constructor: the loader has not yet filled the
 /// main thread's TLS block, so its word is 0 and not the address of the empty cache. Resolvers of
 /// indirect functions in the program run in that state, and may allocate.
@@ -82,9 +84,10 @@ struct Keep(*const usize);
 // SAFETY: an address that is never followed.
 unsafe impl Sync for Keep {}
 
-/// At the start: the fork handlers, if it could not be done earlier.
+/// At the start: the fork handlers, if it could not be done earlier, and the program's own operators.
 extern "C" fn at_load() {
     facade::prepare_for_fork();
+    cxx::find_replaced();
 }
 
 /// At the end of the program, what its main thread has freed is looked at once (see

@@ -1,79 +1,130 @@
-//! Misuse: one bug, one line on stderr that names the pointer, one abort. Never a hang, never silent success.
+//! Misuse: each bug of a program ends in what `docs/misuse.md` says, in each pool. The table there is what these
+//! tests read: a row for each bug, a column for each pool.
 mod support;
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 
-use support::{compile, passes, plain, preloaded, run, skipped_on_system};
+use support::{Outcome, compile, passes, plain, preloaded, run, skipped_on_system};
 
 const SIGABRT: i32 = 6;
+const SIGSEGV: i32 = 11;
 
-/// The program announces the pointer that it misuses; the library must name that pointer, in one line, and abort.
-fn aborts_with_one_line(program: &str, bug: &str) {
-    if skipped_on_system("a message of our own") {
+const TABLE: &str = include_str!("../../../docs/misuse.md");
+/// The columns behind that of the bug and that of its description.
+const POOLS: &[&str] = &["tiered", "central", "hardened"];
+
+struct Row {
+    bug: &'static str,
+    about: &'static str,
+    ends: Vec<&'static str>,
+}
+
+/// The rows of the section headed by the name of a program.
+fn rows(program: &str) -> Vec<Row> {
+    let heading = format!("## `{program}`");
+    let section =
+        TABLE.split_once(&heading).unwrap_or_else(|| panic!("no {heading} in docs/misuse.md")).1;
+    let section = section.split("\n## ").next().unwrap_or(section);
+    section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_end_matches('|').split('|').map(str::trim).collect();
+            assert_eq!(cells.len(), 2 + POOLS.len(), "docs/misuse.md: {line}");
+            let mut ends = cells[2..].to_vec();
+            for column in 1..ends.len() {
+                if ends[column] == "the same" {
+                    ends[column] = ends[column - 1];
+                }
+            }
+            Row { bug: cells[0].trim_end_matches('`'), about: cells[1], ends }
+        })
+        .collect()
+}
+
+/// What became of a run, in the words of the table.
+fn end_of(outcome: &Outcome) -> String {
+    let mut said = outcome.stdout.lines();
+    let pointer = said.next().unwrap_or_default();
+    let when = match (said.next(), said.next()) {
+        (None, _) => "at once",
+        (Some("past"), None) => "later",
+        (Some("past"), Some("survived")) => "at the end",
+        _ => return format!("a mess: {}", outcome.report()),
+    };
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    match (outcome.status.signal(), lines.as_slice()) {
+        (None, []) if outcome.status.success() && when == "at the end" => "not seen".into(),
+        (Some(SIGSEGV), []) => format!("{when}: SIGSEGV"),
+        // One whole line, which says who speaks and what about which pointer.
+        (Some(SIGABRT), [line])
+            if outcome.stderr.ends_with('\n') && line.starts_with("tiermalloc: ") =>
+        {
+            format!("{when}: `{}`", line["tiermalloc: ".len()..].replace(pointer, "P"))
+        }
+        _ => format!("a mess: {}", outcome.report()),
+    }
+}
+
+/// Whether an end is that of the table, in which `?` stands for any address.
+fn agree(table: &str, end: &str) -> bool {
+    match table.split_once('?') {
+        None => table == end,
+        Some((before, behind)) => end
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(behind))
+            .is_some_and(|address| address.starts_with("0x")),
+    }
+}
+
+fn as_in_the_table(program: &str) {
+    if skipped_on_system("messages of our own") {
         return;
     }
-    let outcome = run(preloaded(compile(&plain(program))).arg(bug));
-    let report = outcome.report();
-    assert!(!outcome.stdout.contains("survived"), "{bug}: nobody noticed: {report}");
-    assert_eq!(outcome.status.signal(), Some(SIGABRT), "{bug}: {report}");
-    let pointer = outcome.stdout.trim();
-    assert!(pointer.starts_with("0x"), "{bug}: no pointer announced: {report}");
-    let lines: Vec<&str> = outcome.stderr.lines().collect();
-    assert_eq!(lines.len(), 1, "{bug}: one line: {report}");
-    assert!(outcome.stderr.ends_with('\n'), "{bug}: a whole line: {report}");
-    assert!(lines[0].starts_with("tiermalloc: "), "{bug}: says who speaks: {report}");
-    let named = lines[0]
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .any(|word| word.eq_ignore_ascii_case(pointer));
-    assert!(named, "{bug}: names {pointer}: {report}");
+    let binary = compile(&plain(program));
+    let rows = rows(program);
+    let listed = run(preloaded(&binary).arg("--list")).stdout;
+    let bugs: BTreeSet<&str> = listed.lines().collect();
+    let described: BTreeSet<&str> = rows.iter().map(|row| row.bug).collect();
+    let mut wrong = String::new();
+    for bug in bugs.symmetric_difference(&described) {
+        let _ = writeln!(wrong, "in the table or in the program only: {bug}");
+    }
+    for row in rows.iter().filter(|row| bugs.contains(row.bug)) {
+        let ends: Vec<String> = POOLS
+            .iter()
+            .map(|pool| {
+                let conf = format!("pool={pool}");
+                end_of(&run(preloaded(&binary).arg(row.bug).env("TIERMALLOC_CONF", conf)))
+            })
+            .collect();
+        if !ends.iter().zip(&row.ends).all(|(end, table)| agree(table, end)) {
+            let _ = writeln!(wrong, "| `{}` | {} | {} |", row.bug, row.about, ends.join(" | "));
+        }
+    }
+    assert!(wrong.is_empty(), "docs/misuse.md, {program}: this happens instead:\n{wrong}");
 }
 
-/// One test for each bug of a program.
-macro_rules! bugs {
-    ($($name:ident: $program:literal, $bug:literal;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                aborts_with_one_line($program, $bug);
-            }
-        )*
-    };
+#[test]
+fn frees_of_what_is_no_allocation_end_as_the_table_says() {
+    as_in_the_table("misuse.c");
 }
 
-bugs! {
-    free_of_a_stack_address_aborts: "misuse.c", "stack";
-    free_of_a_global_aborts: "misuse.c", "data";
-    free_of_a_constant_aborts: "misuse.c", "rodata";
-    free_of_code_aborts: "misuse.c", "code";
-    free_of_a_foreign_mapping_aborts: "misuse.c", "mapping";
-    free_of_a_tiny_address_aborts: "misuse.c", "low";
-    free_of_a_kernel_address_aborts: "misuse.c", "kernel";
-    free_of_a_non_canonical_address_aborts: "misuse.c", "non-canonical";
-    free_of_the_last_user_page_aborts: "misuse.c", "high";
-    free_inside_a_small_object_aborts_by_the_flush: "misuse.c", "middle-small";
-    free_of_an_odd_address_inside_a_small_object_aborts_by_the_flush: "misuse.c", "middle-small-odd";
-    free_inside_a_medium_object_aborts_by_the_flush: "misuse.c", "middle-medium";
-    free_inside_a_large_block_aborts: "misuse.c", "middle-large";
-    free_just_behind_the_start_of_a_large_block_aborts: "misuse.c", "near-start-of-large";
-    free_inside_a_huge_block_aborts: "misuse.c", "middle-huge";
-    free_inside_a_free_span_aborts: "misuse.c", "free-span";
-    double_free_of_a_large_block_aborts: "misuse.c", "double-large";
-    double_free_of_a_huge_block_aborts: "misuse.c", "double-huge";
-    double_free_of_a_small_object_aborts_by_the_flush: "misuse.c", "double-small";
-    double_free_of_a_medium_object_aborts_by_the_flush: "misuse.c", "double-medium";
-    realloc_of_a_stack_address_aborts: "misuse.c", "realloc-foreign";
-    realloc_of_a_foreign_mapping_aborts: "misuse.c", "realloc-mapping";
-    realloc_inside_a_large_block_aborts: "misuse.c", "realloc-middle-large";
-    realloc_of_a_freed_large_block_aborts: "misuse.c", "realloc-freed-large";
-    reallocarray_of_a_global_aborts: "misuse.c", "reallocarray-foreign";
-    misuse_in_a_child_aborts_the_child: "misuse.c", "in-a-child";
-    misuse_without_memory_is_still_reported: "misuse.c", "without-memory";
-    delete_of_a_global_aborts: "misuse_new.cc", "delete";
-    array_delete_of_a_global_aborts: "misuse_new.cc", "delete[]";
-    nothrow_delete_of_a_global_aborts: "misuse_new.cc", "nothrow";
-    aligned_delete_of_a_global_aborts: "misuse_new.cc", "aligned";
-    delete_inside_a_large_block_aborts: "misuse_new.cc", "middle";
-    sized_delete_of_a_global_as_large_aborts: "misuse_new.cc", "sized-large";
+#[test]
+fn mistakes_with_objects_end_as_the_table_says() {
+    as_in_the_table("misuse_objects.c");
+}
+
+#[test]
+fn frees_with_a_wrong_size_end_as_the_table_says() {
+    as_in_the_table("misuse_sized.cc");
+}
+
+#[test]
+fn deletes_of_what_new_never_gave_end_as_the_table_says() {
+    as_in_the_table("misuse_new.cc");
 }
 
 /// A wrong size may be refused, in one line, or forgiven; blocks that share memory are neither.

@@ -56,6 +56,19 @@ pub(crate) fn wrong_size(object: *mut u8, freed_as: Option<Class>, allocated: Op
     size(line, allocated).abort()
 }
 
+/// Ends a program that frees with an alignment that the allocation has not.
+#[cold]
+#[inline(never)]
+pub(crate) fn wrong_align(object: *mut u8, align: usize) -> ! {
+    Line::new()
+        .text("free(")
+        .pointer(object as usize)
+        .text("): freed as aligned to ")
+        .digits(align, 10)
+        .text(" bytes, which it is not")
+        .abort()
+}
+
 fn size(line: Line, class: Option<Class>) -> Line {
     match class {
         Some(class) => line.digits(class.size(), 10).text(" bytes"),

@@ -116,6 +116,26 @@ pub unsafe fn free(pointer: *mut u8) {
     unsafe { slow::free(pointer) }
 }
 
+/// As [`free`], from a caller who says what size and alignment it was. The page map is believed and not
+/// the caller; the hardened pool ends a program whose caller is wrong.
+///
+/// Cost: that of [`free`] to the instruction.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
+    // SAFETY: as in `free`.
+    unsafe {
+        if let Some(id) = MAP.home_class_id(pointer as usize) {
+            if ThreadCache::push(tls::cache(), id, pointer) {
+                return;
+            }
+        }
+        slow::free_claimed(pointer, size, align);
+    }
+}
+
 /// Frees what was allocated with this very size and alignment.
 ///
 /// # Safety

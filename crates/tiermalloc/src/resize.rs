@@ -7,7 +7,7 @@ use tiermalloc_size_class::{Class, PAGE_SIZE, class_of, pages_for};
 
 use crate::raw::{self, MIN_ALIGN};
 use crate::state::{MAP, heap};
-use crate::{fatal, large, slow};
+use crate::{fatal, hardened, large, slow};
 
 /// C's `realloc`, for a live pointer and any size.
 ///
@@ -29,7 +29,8 @@ pub(crate) unsafe fn realloc(pointer: *mut u8, size: usize) -> *mut u8 {
 }
 
 /// Moves an allocation of `old` bytes to a new one. When a shrinking block finds no smaller one it
-/// stays as it is, as C programs expect.
+/// stays as it is, as C programs expect; not in the hardened pool, where a free that names the new size
+/// would be taken for a mistake.
 ///
 /// # Safety
 /// As for `raw::realloc`.
@@ -38,7 +39,7 @@ unsafe fn move_to(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
     let errno = slow::errno();
     let new = raw::alloc(size, MIN_ALIGN);
     if new.is_null() {
-        if size <= old && size > 0 {
+        if size <= old && size > 0 && !hardened::is_chosen() {
             slow::set_errno(errno);
             return pointer;
         }
@@ -102,8 +103,8 @@ pub(crate) unsafe fn realloc_pages(
     };
     if new.is_null() {
         // A sized free looks at the size: only where the block stays one of whole pages may it stay.
-        let stays =
-            size <= old && size > 0 && (call == "realloc" || class_of(size, align).is_none());
+        let by_c = call == "realloc" && !hardened::is_chosen();
+        let stays = size <= old && size > 0 && (by_c || class_of(size, align).is_none());
         if stays {
             slow::set_errno(errno);
             return pointer;

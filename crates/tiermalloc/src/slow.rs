@@ -121,6 +121,19 @@ pub(crate) unsafe fn free(pointer: *mut u8) {
     }
 }
 
+/// [`free`] of what is said to have that size and alignment.
+///
+/// # Safety
+/// As for `raw::free`.
+#[inline(never)]
+pub(crate) unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
+    if hardened::is_chosen() && !pointer.is_null() {
+        hardened::check_claim(pointer, size, align);
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { free(pointer) }
+}
+
 /// Frees an object into the bin with that id, which is full.
 ///
 /// # Safety

@@ -21,7 +21,7 @@ use core::ptr::{self, NonNull};
 
 use tiermalloc_central_cache::Past;
 use tiermalloc_page_heap::Span;
-use tiermalloc_size_class::Class;
+use tiermalloc_size_class::{Class, class_of};
 
 use crate::config::{self, Pool};
 use crate::fatal;
@@ -83,6 +83,21 @@ pub(crate) unsafe fn free(class: Class, object: *mut u8) {
     while let Some((oldest, its_class)) = next {
         release(oldest, its_class);
         next = QUARANTINE.overdue(object, config::get().quarantine);
+    }
+}
+
+/// Ends a program that says of an allocation that it was made with another size or alignment. What is no
+/// allocation at all is left to the free that follows, and so is an alignment that cannot be.
+pub(crate) fn check_claim(pointer: *mut u8, size: usize, align: usize) {
+    if !align.is_power_of_two() {
+        return;
+    }
+    let claimed = class_of(size, align);
+    match Class::from_id(MAP.class_id(pointer as usize)) {
+        None if heap().large_at(pointer as usize).is_none() => {}
+        owner if owner != claimed => fatal::wrong_size(pointer, claimed, owner),
+        _ if pointer as usize % align != 0 => fatal::wrong_align(pointer, align),
+        _ => {}
     }
 }
 
