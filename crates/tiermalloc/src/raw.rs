@@ -117,7 +117,8 @@ pub unsafe fn free(pointer: *mut u8) {
 }
 
 /// As [`free`], from a caller who says what size and alignment it was. The page map is believed and not
-/// the caller; the hardened pool ends a program whose caller is wrong.
+/// the caller; the hardened pool ends a program whose caller is wrong. An alignment below [`MIN_ALIGN`]
+/// means that.
 ///
 /// Cost: that of [`free`] to the instruction.
 ///

@@ -25,6 +25,7 @@ use tiermalloc_size_class::{Class, class_of};
 
 use crate::config::{self, Pool};
 use crate::fatal;
+use crate::raw::MIN_ALIGN;
 use crate::slow::certain;
 use crate::state::{CENTRAL, MAP, heap};
 
@@ -92,6 +93,8 @@ pub(crate) fn check_claim(pointer: *mut u8, size: usize, align: usize) {
     if !align.is_power_of_two() {
         return;
     }
+    // C and C++ never give less.
+    let align = align.max(MIN_ALIGN);
     let claimed = class_of(size, align);
     match Class::from_id(MAP.class_id(pointer as usize)) {
         None if heap().large_at(pointer as usize).is_none() => {}
