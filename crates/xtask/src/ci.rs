@@ -41,6 +41,7 @@ const STEPS: &[Step] = &[
     Step { name: "library", about: "libtiermalloc.so needs nothing but libc", run: library },
     Step { name: "instructions", about: "instruction counts within their bars", run: count },
     Step { name: "real-programs", about: "the quick ones of the real programs", run: programs },
+    Step { name: "pools", about: "the tests and programs in the other pools", run: pools },
     Step { name: "msrv", about: "the oldest promised compiler takes the code", run: oldest },
 ];
 
@@ -158,7 +159,24 @@ fn count() -> Result {
 }
 
 fn programs() -> Result {
-    real_programs::run_quick()
+    real_programs::run_quick(None)
+}
+
+/// The surface and the facade once more, and the real programs in the pool that asks the most of them.
+fn pools() -> Result {
+    for conf in ["pool=central", "pool=hardened"] {
+        // The facade's tests are programs with the allocator in them, those of the surface start such.
+        for (package, variable) in
+            [("tiermalloc", "TIERMALLOC_CONF"), ("tiermalloc-preload", "TIERMALLOC_TEST_CONF")]
+        {
+            cargo()
+                .dir(workspace::root()?)
+                .env(variable, conf)
+                .args(["test", "--package", package, "--tests"])
+                .run()?;
+        }
+    }
+    real_programs::run_quick(Some("pool=hardened"))
 }
 
 fn oldest() -> Result {

@@ -22,7 +22,7 @@ use crate::shell::{Result, cmd, last_lines, which};
 use crate::table::Table;
 use crate::{packages, workspace};
 use programs::{PROGRAMS, Program};
-use trial::{Trial, run_script};
+use trial::{Preload, Trial, run_script};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,6 +38,9 @@ pub struct Args {
     /// Preload this library in place of libtiermalloc.so
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
+    /// Run the programs with this configuration, as in `pool=hardened`
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    conf: Option<String>,
     /// Only these programs
     names: Vec<String>,
 }
@@ -78,7 +81,8 @@ pub fn run(args: &Args) -> Result {
     let mut failures = Vec::new();
     for program in chosen {
         println!("--- {}: {}", program.name, program.about);
-        match compare(program, &library, &scratch.join(program.name))? {
+        let ours = Preload { library: &library, conf: args.conf.as_deref() };
+        match compare(program, ours, &scratch.join(program.name))? {
             Outcome::Passed { plain, preloaded } => {
                 let ratio = preloaded.as_secs_f64() / plain.as_secs_f64();
                 let ratio = format!("{ratio:.2}");
@@ -102,9 +106,16 @@ pub fn run(args: &Args) -> Result {
     if failures.is_empty() { Ok(()) } else { Err(format!("failed: {}", failures.join(", "))) }
 }
 
-/// The step of `ci`.
-pub fn run_quick() -> Result {
-    run(&Args { quick: true, install: false, list: false, library: None, names: Vec::new() })
+/// The step of `ci`, with a configuration or without.
+pub fn run_quick(conf: Option<&str>) -> Result {
+    run(&Args {
+        quick: true,
+        install: false,
+        list: false,
+        library: None,
+        conf: conf.map(str::to_owned),
+        names: Vec::new(),
+    })
 }
 
 fn seconds(time: Duration) -> String {
@@ -129,7 +140,7 @@ fn check_preload_works(library: &Path) -> Result {
 }
 
 /// Runs one program plain and preloaded and compares.
-fn compare(program: &Program, library: &Path, scratch: &Path) -> Result<Outcome> {
+fn compare(program: &Program, ours: Preload<'_>, scratch: &Path) -> Result<Outcome> {
     let missing = missing(program);
     if !missing.is_empty() {
         return Ok(Outcome::Skipped(format!(
@@ -139,7 +150,7 @@ fn compare(program: &Program, library: &Path, scratch: &Path) -> Result<Outcome>
         )));
     }
     // Both run under one name, and what is kept has two.
-    let run_as = |name: &str, preload: Option<&Path>| {
+    let run_as = |name: &str, preload: Option<Preload<'_>>| {
         let (current, kept) = (scratch.join("run"), scratch.join(name));
         let trial = run_script(program, preload, &current)?;
         let renamed = fs::remove_dir_all(&kept)
@@ -155,7 +166,7 @@ fn compare(program: &Program, library: &Path, scratch: &Path) -> Result<Outcome>
     if let Some(reason) = plain.failure() {
         return Ok(Outcome::Failed(format!("without the library: {reason}")));
     }
-    let preloaded = run_as("preloaded", Some(library))?;
+    let preloaded = run_as("preloaded", Some(ours))?;
     if let Some(reason) = preloaded.failure() {
         return Ok(Outcome::Failed(reason));
     }

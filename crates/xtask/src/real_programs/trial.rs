@@ -11,6 +11,13 @@ use super::programs::Program;
 use crate::shell::{Result, cmd};
 use crate::workspace;
 
+/// What a script's programs are to load first, and its configuration.
+#[derive(Clone, Copy)]
+pub struct Preload<'a> {
+    pub library: &'a Path,
+    pub conf: Option<&'a str>,
+}
+
 /// What came of a run.
 pub struct Trial {
     /// The exit status; `None` if a signal ended the script.
@@ -28,7 +35,7 @@ pub struct Trial {
 /// Runs a script in `dir`, which is emptied first and has the script, what it printed, and the
 /// directory `work` in which it ran. Runs that are to be compared must use the same `dir`:
 /// directories end up in output, a compiler's debug information for one.
-pub fn run_script(program: &Program, preload: Option<&Path>, dir: &Path) -> Result<Trial> {
+pub fn run_script(program: &Program, preload: Option<Preload<'_>>, dir: &Path) -> Result<Trial> {
     let cannot = |e: std::io::Error| format!("{}: {e}", dir.display());
     if dir.exists() {
         fs::remove_dir_all(dir).map_err(cannot)?;
@@ -50,8 +57,11 @@ pub fn run_script(program: &Program, preload: Option<&Path>, dir: &Path) -> Resu
         // The whole family can then be ended by one signal.
         .process_group(0);
     clean_environment(&mut command, &work);
-    if let Some(library) = preload {
+    if let Some(Preload { library, conf }) = preload {
         command.env("LD_PRELOAD", library);
+        if let Some(conf) = conf {
+            command.env("TIERMALLOC_CONF", conf);
+        }
     }
 
     let began = Instant::now();
