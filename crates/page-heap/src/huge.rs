@@ -15,6 +15,10 @@ use crate::span::{Span, State};
 /// Shortest free span that is unmapped when addresses run out (pages; 256 KiB).
 const WORTH_UNMAPPING: usize = if cfg!(tiermalloc_loom) { 2 } else { 32 };
 
+/// Guarded allocations at one time. Each costs the kernel three mappings where a program has 65,530 by
+/// default, and without any left nothing can be mapped at all.
+const MOST_GUARDED: usize = if cfg!(tiermalloc_loom) { 2 } else { 8192 };
+
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
@@ -40,9 +44,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// [`alloc_huge`](Self::alloc_huge) between two pages that nobody can touch, as far as the source
     /// can forbid it; never out of what the heap has free. Such an allocation is not resized in place.
+    /// `None` also when there are many such already (8192).
     pub fn alloc_guarded(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
         let unit = self.unit();
         let bytes = self.whole_pages(bytes)?;
+        if self.inner.lock().stats.guarded_spans >= MOST_GUARDED {
+            return None;
+        }
         let span = self.map_huge(bytes, align.max(unit), unit)?;
         // SAFETY: a mapping of the caller's; nobody has seen what lies on its sides.
         unsafe {
@@ -108,6 +116,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if let Some(span) = record {
                 inner.stats.huge_pages += bytes >> PAGE_SHIFT;
                 inner.stats.huge_spans += 1;
+                inner.stats.guarded_spans += (guard > 0) as usize;
                 // SAFETY: ours until handed out (H3).
                 unsafe {
                     span.as_ref().set_zeroed(true);
@@ -138,6 +147,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (first, mapped) = (record.address() - guard, bytes + 2 * guard);
         inner.stats.huge_pages -= record.pages();
         inner.stats.huge_spans -= 1;
+        inner.stats.guarded_spans -= (guard > 0) as usize;
         drop(inner);
         let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.

@@ -24,6 +24,8 @@ pub struct HeapStats {
     pub huge_pages: usize,
     /// Number of huge allocations.
     pub huge_spans: usize,
+    /// How many of these stand between guard pages.
+    pub guarded_spans: usize,
     /// Bytes reserved for records.
     pub record_bytes: usize,
     /// Bytes of records in use.
@@ -45,6 +47,7 @@ impl HeapStats {
             large_spans: 0,
             huge_pages: 0,
             huge_spans: 0,
+            guarded_spans: 0,
             record_bytes: 0,
             record_live_bytes: 0,
             grown: 0,
