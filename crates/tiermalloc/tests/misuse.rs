@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
-use support::each_alone;
+use support::{each_alone, each_alone_with};
 use tiermalloc::{TierMalloc, raw, trim, verify};
 
 #[global_allocator]
@@ -236,5 +236,63 @@ fn other_calls_say_their_own_name() {
             }),
         ],
         |bug, output| aborts_with(bug, output, &[bug, "not the address of a live allocation"]),
+    );
+}
+
+/// Frees a block of `size` bytes at `align` with another layout.
+fn freed_as(size: usize, align: usize, as_size: usize, as_align: usize) {
+    let layout = |size, align| Layout::from_size_align(size, align).unwrap();
+    // SAFETY: none, see above.
+    unsafe {
+        let block = TierMalloc.alloc(layout(size, align));
+        TierMalloc.dealloc(block, layout(as_size, as_align));
+    }
+}
+
+#[test]
+fn a_dealloc_with_another_layout_aborts_at_once_in_the_hardened_pool() {
+    each_alone_with(
+        &[("TIERMALLOC_CONF", "pool=hardened")],
+        "a_dealloc_with_another_layout_aborts_at_once_in_the_hardened_pool",
+        &[
+            ("smaller", || freed_as(1000, 8, 100, 8)),
+            ("bigger", || freed_as(100, 8, 1000, 8)),
+            ("other alignment", || freed_as(100, 8, 100, 256)),
+            ("large as small", || freed_as(MIB, 8, 100, 8)),
+            ("small as large", || freed_as(100, 8, MIB, 8)),
+        ],
+        |bug, output| aborts_with(bug, output, &["freed as ", "but allocated as "]),
+    );
+}
+
+#[test]
+fn what_is_done_to_free_memory_is_seen_in_the_hardened_pool() {
+    each_alone_with(
+        &[("TIERMALLOC_CONF", "pool=hardened")],
+        "what_is_done_to_free_memory_is_seen_in_the_hardened_pool",
+        &[
+            ("in the quarantine", || {
+                let block = raw::malloc(100);
+                // SAFETY: none, see above.
+                unsafe {
+                    raw::free(block);
+                    block.add(99).write(0);
+                }
+                verify();
+            }),
+            ("in its span", || {
+                let (block, other) = (raw::malloc(100), raw::malloc(100));
+                // SAFETY: none, see above.
+                unsafe { raw::free(block) };
+                // Out of the quarantine, while its span lives.
+                trim(0);
+                // SAFETY: none, see above.
+                unsafe { block.write(1) };
+                while raw::malloc(100) != block {}
+                // SAFETY: live.
+                unsafe { raw::free(other) };
+            }),
+        ],
+        |bug, output| aborts_with(bug, output, &["free memory was written to"]),
     );
 }

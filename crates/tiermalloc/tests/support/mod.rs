@@ -120,6 +120,16 @@ pub fn alone_in_tiers(test: &str, body: impl FnOnce()) {
 /// Runs each of `bugs` in a process of its own, and hands its name and what became of the process to
 /// `check`.
 pub fn each_alone(test: &str, bugs: &[(&str, fn())], check: impl Fn(&str, &Output)) {
+    each_alone_with(&[], test, bugs, check);
+}
+
+/// [`each_alone`], in processes with these variables.
+pub fn each_alone_with(
+    variables: &[(&str, &str)],
+    test: &str,
+    bugs: &[(&str, fn())],
+    check: impl Fn(&str, &Output),
+) {
     const WHICH: &str = "TIERMALLOC_TEST_WHICH";
     if is_alone(test) {
         let which = std::env::var(WHICH).expect("set with the other");
@@ -130,7 +140,9 @@ pub fn each_alone(test: &str, bugs: &[(&str, fn())], check: impl Fn(&str, &Outpu
         std::process::exit(77);
     }
     for (name, _) in bugs {
-        check(name, &start(test, &[(WHICH, name)]));
+        let variables: Vec<(&str, &str)> =
+            variables.iter().copied().chain([(WHICH, *name)]).collect();
+        check(name, &start(test, &variables));
     }
 }
 
