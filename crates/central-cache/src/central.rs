@@ -3,9 +3,13 @@
 use core::ptr::NonNull;
 
 use tiermalloc_page_heap::{Put, RawLock, Span, State};
-use tiermalloc_size_class::{CLASSES, Class, SLOTS, index_in_span};
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_size_class::SLOTS;
+use tiermalloc_size_class::{CLASSES, Class, index_in_span};
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_sync::CachePadded;
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
-use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
+use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::spans::{ChainBuilder, Spans};
 use crate::transfer::Transfer;
@@ -15,7 +19,7 @@ use crate::{Chain, SpanSource};
 const EMPTIED: usize = 16;
 
 /// Classes that one call of [`CentralCache::plunder_next`] looks at.
-const PLUNDERED: usize = 16;
+const PLUNDERED: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
 
 /// A program's mistake that shows when an object comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +50,15 @@ pub(crate) struct PerClass<R: RawLock> {
     pub(crate) spans: Mutex<R, Spans>,
 }
 
+/// An entry for each class, by id.
+#[cfg(not(tiermalloc_loom))]
+type Classes<R> = [CachePadded<PerClass<R>>; SLOTS];
+#[cfg(tiermalloc_loom)]
+use crate::modelled::Classes;
+
 /// The central cache; see the crate's documentation. `R` is the lock, `S` the source of spans.
 pub struct CentralCache<R: RawLock, S> {
-    pub(crate) classes: [CachePadded<PerClass<R>>; SLOTS],
+    pub(crate) classes: Classes<R>,
     /// The class that is plundered next.
     next_plundered: AtomicUsize,
     pub(crate) source: S,
@@ -56,6 +66,13 @@ pub struct CentralCache<R: RawLock, S> {
 
 // SAFETY: all state is under locks, and chains are owned by whoever holds them.
 unsafe impl<R: RawLock + Sync, S: Sync> Sync for CentralCache<R, S> {}
+
+#[cfg(tiermalloc_loom)]
+impl<R: RawLock> PerClass<R> {
+    pub(crate) fn new() -> Self {
+        Self { transfer: Mutex::new(Transfer::new()), spans: Mutex::new(Spans::new()) }
+    }
+}
 
 impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// An empty cache over `source`.
@@ -76,16 +93,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// An empty cache over `source`.
     #[cfg(tiermalloc_loom)]
     pub fn new(source: S) -> Self {
-        Self {
-            classes: core::array::from_fn(|_| {
-                CachePadded::new(PerClass {
-                    transfer: Mutex::new(Transfer::new()),
-                    spans: Mutex::new(Spans::new()),
-                })
-            }),
-            next_plundered: AtomicUsize::new(0),
-            source,
-        }
+        Self { classes: Classes::new(), next_plundered: AtomicUsize::new(0), source }
     }
 
     /// The source of spans.
@@ -320,7 +328,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// # Safety
     /// [`lock_for_fork`](Self::lock_for_fork) was called by the thread that forked.
     pub unsafe fn unlock_after_fork(&self) {
-        for class in &self.classes {
+        for class in self.classes.iter() {
             // SAFETY: passed on to the caller.
             unsafe {
                 force_unlock(&class.spans);

@@ -28,12 +28,17 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(tiermalloc_loom)]
+extern crate std;
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
 
 mod central;
 mod chain;
+#[cfg(tiermalloc_loom)]
+mod modelled;
 mod single;
 mod spans;
 mod transfer;

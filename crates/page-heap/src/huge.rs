@@ -156,16 +156,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             unsafe { self.inner.lock().records.give_span(span) };
             return;
         }
-        // The source keeps it (a kernel out of mappings, say): it becomes part of the heap.
-        if guard == 0 && self.map.ensure(first, bytes, &Meta(&self.source)).is_ok() {
+        // The source keeps it (a kernel out of mappings, say): it becomes part of the heap, and only guards
+        // are lost.
+        if self.map.ensure(record.address(), bytes, &Meta(&self.source)).is_ok() {
+            record.set_guard(0);
             let mut inner = self.inner.lock();
             inner.stats.reserved_pages += record.pages();
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
         } else {
-            // Nor is there a leaf for it, or its ends are not to be touched: its addresses are lost, its
-            // memory need not be.
+            // Nor is there a leaf for it: its addresses are lost, its memory need not be.
             // SAFETY: the mapping is not used any more, and nothing refers to the record.
             unsafe {
                 self.source.decommit(place, mapped);

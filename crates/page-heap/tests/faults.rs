@@ -50,6 +50,13 @@ fn script() -> Vec<Step> {
         AllocObjects(150),
         UnmapFree,
         AllocLarge { pages: 33, align: 32 },
+        AllocGuarded { bytes: 20 * PAGE, align: 1 },
+        AllocGuarded { bytes: 5 * PAGE + 1, align: 16 * PAGE },
+        Resize(7, 10),
+        Free(8),
+        Free(7),
+        Free(6),
+        Free(5),
     ]
 }
 

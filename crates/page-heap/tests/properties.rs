@@ -24,6 +24,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..400usize, 0..9u32).prop_map(|(pages, a)| Step::AllocLarge { pages, align: 1 << a }),
         2 => (PAGE + 1..1 << 22usize, 0..21u32)
             .prop_map(|(bytes, a)| Step::AllocHuge { bytes, align: 1 << a }),
+        1 => (1..1usize << 20, 0..18u32)
+            .prop_map(|(bytes, a)| Step::AllocGuarded { bytes, align: 1 << a }),
         3 => (n.clone(), 1..300usize).prop_map(|(n, pages)| Step::Resize(n, pages)),
         9 => n.clone().prop_map(Step::Free),
         1 => (0..600usize).prop_map(Step::ReleasePages),

@@ -26,6 +26,8 @@ extern crate std;
 struct Readme;
 
 pub mod futex;
+#[cfg(tiermalloc_loom)]
+pub mod modelled;
 mod mutex;
 pub mod sys;
 

@@ -80,64 +80,6 @@ mod imp {
 }
 
 #[cfg(tiermalloc_loom)]
-mod imp {
-    use core::marker::PhantomData;
-
-    /// Stands for the futex lock, which loom replaces by its own.
-    pub struct RawFutexMutex;
-    /// The same under loom.
-    pub type DefaultRawMutex = RawFutexMutex;
-
-    /// loom's lock under the name that the tiers use; `R` has no meaning here.
-    pub struct Mutex<R, T> {
-        inner: loom::sync::Mutex<T>,
-        raw: PhantomData<fn() -> R>,
-    }
-    /// The proof of holding a [`Mutex`].
-    pub type MutexGuard<'a, R, T> = Guard<'a, R, T>;
-
-    /// loom's guard, with the parameter that lock_api's has.
-    pub struct Guard<'a, R, T>(loom::sync::MutexGuard<'a, T>, PhantomData<fn() -> R>);
-
-    impl<R, T> core::ops::Deref for Guard<'_, R, T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            &self.0
-        }
-    }
-    impl<R, T> core::ops::DerefMut for Guard<'_, R, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            &mut self.0
-        }
-    }
-
-    impl<R, T> Mutex<R, T> {
-        /// A new lock around `value`.
-        pub fn new(value: T) -> Self {
-            Self { inner: loom::sync::Mutex::new(value), raw: PhantomData }
-        }
-        /// Waits for the lock.
-        pub fn lock(&self) -> Guard<'_, R, T> {
-            Guard(self.inner.lock().unwrap(), PhantomData)
-        }
-        /// The lock, if it is free.
-        pub fn try_lock(&self) -> Option<Guard<'_, R, T>> {
-            self.inner.try_lock().ok().map(|g| Guard(g, PhantomData))
-        }
-        /// The value, without locking: nobody else can hold it.
-        pub fn get_mut(&mut self) -> &mut T {
-            self.inner.get_mut().unwrap()
-        }
-    }
-
-    /// Fork does not exist under loom; kept so that callers compile.
-    pub fn leak_locked<R, T>(_: &Mutex<R, T>) {}
-
-    /// Fork does not exist under loom; kept so that callers compile.
-    ///
-    /// # Safety
-    /// None needed.
-    pub unsafe fn force_unlock<R, T>(_: &Mutex<R, T>) {}
-}
+use crate::modelled as imp;
 
 pub use imp::*;

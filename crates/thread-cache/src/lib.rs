@@ -37,11 +37,13 @@ struct Readme;
 mod budget;
 mod cache;
 mod drain;
+mod orphans;
 mod registry;
 mod slow;
 
 pub use budget::Budget;
 pub use cache::ThreadCache;
+pub use orphans::Orphans;
 pub use registry::Registry;
 pub use tiermalloc_central_cache::{Chain, Misuse};
 

@@ -114,8 +114,8 @@ impl<R: RawLock> Registry<R> {
         }
     }
 
-    /// Takes every cache but `keep` out and returns them as a list by [`take_next`](Self::take_next).
-    /// For the child of a fork.
+    /// Takes every cache but `keep` out and returns the first of them, for
+    /// [`Orphans::add`](crate::Orphans::add). For the child of a fork.
     pub fn take_all_but(&self, keep: Option<NonNull<ThreadCache>>) -> Option<NonNull<ThreadCache>> {
         let mut list = self.list.lock();
         let mut rest: *mut ThreadCache = ptr::null_mut();
@@ -140,24 +140,6 @@ impl<R: RawLock> Registry<R> {
             }
         }
         NonNull::new(rest)
-    }
-
-    /// The cache behind `cache` in what [`take_all_but`](Self::take_all_but) returned.
-    ///
-    /// # Safety
-    /// `cache` comes from there, and its memory has not been given up.
-    pub unsafe fn take_next(&self, cache: NonNull<ThreadCache>) -> Option<NonNull<ThreadCache>> {
-        // SAFETY: passed on to the caller.
-        NonNull::new(unsafe { cache.as_ref().next.get() })
-    }
-
-    /// Puts `next` behind `cache`, both from [`take_all_but`](Self::take_all_but).
-    ///
-    /// # Safety
-    /// As for [`take_next`](Self::take_next); `cache` is the last of its list.
-    pub unsafe fn link_orphan(&self, cache: NonNull<ThreadCache>, next: *mut ThreadCache) {
-        // SAFETY: passed on to the caller.
-        unsafe { cache.as_ref().next.set(next) };
     }
 
     /// Number of caches.

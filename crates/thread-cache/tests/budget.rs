@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, classes, plenty, slow_steps};
 use tiermalloc_size_class::{CLASSES, Class};
-use tiermalloc_thread_cache::{Budget, ThreadCache};
+use tiermalloc_thread_cache::{Budget, Orphans, ThreadCache};
 
 #[test]
 fn a_thread_without_any_budget_works_object_by_object() {
@@ -251,11 +251,13 @@ fn the_registry_knows_every_cache_and_asks_them_in_turn() {
     // The child of a fork: one cache stays, the others are handed out one after the other.
     // SAFETY: nobody else uses the caches.
     unsafe {
-        let mut orphan = registry.take_all_but(Some(pointers[2]));
+        let list = Orphans::new();
+        assert!(list.is_empty() && list.take().is_none());
+        list.add(registry.take_all_but(Some(pointers[2])).unwrap());
+        assert!(!list.is_empty());
         let mut orphans = BTreeSet::new();
-        while let Some(cache) = orphan {
+        while let Some(cache) = list.take() {
             assert!(orphans.insert(cache.as_ptr()));
-            orphan = registry.take_next(cache);
         }
         assert_eq!(orphans.len(), 3);
         assert!(!orphans.contains(&pointers[2].as_ptr()));

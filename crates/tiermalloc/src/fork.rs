@@ -8,19 +8,16 @@
 //! A process of one thread takes no locks: nobody else can hold one, and where a signal's handler forks
 //! while it interrupts the allocator, waiting for that one would be for ever.
 
-use core::ptr::{self, NonNull};
-
-use tiermalloc_central_cache::RawLock;
-use tiermalloc_sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use tiermalloc_thread_cache::{Registry, ThreadCache};
+use tiermalloc_sync::atomic::{AtomicBool, Ordering};
+use tiermalloc_thread_cache::Orphans;
 
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
 use crate::{config, hardened, thread};
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Caches of threads that a fork has cut off, linked as the registry leaves them.
-static ORPHANS: AtomicPtr<ThreadCache> = AtomicPtr::new(ptr::null_mut());
+/// Caches of threads that a fork has cut off.
+static ORPHANS: Orphans = Orphans::new();
 
 /// Registers the handlers, once. May allocate, so it is called with a cache in place and no lock.
 pub(crate) fn install() {
@@ -120,30 +117,16 @@ unsafe extern "C" fn child() {
     unsafe { parent() };
     thread::forget_making();
     config::forget_deciding();
-    let Some(first) = REGISTRY.take_all_but(thread::existing()) else { return };
-    // Behind the orphans of an earlier fork, if any are left.
-    let mut last = first;
-    // SAFETY: the list is the registry's, and its caches are nobody's.
-    while let Some(next) = unsafe { REGISTRY.take_next(last) } {
-        last = next;
+    if let Some(others) = REGISTRY.take_all_but(thread::existing()) {
+        // SAFETY: their threads do not exist here, and the registry has let go of them.
+        unsafe { ORPHANS.add(others) };
     }
-    link_behind(&REGISTRY, last, ORPHANS.load(Ordering::Relaxed));
-    ORPHANS.store(first.as_ptr(), Ordering::Release);
-}
-
-fn link_behind<R: RawLock>(
-    registry: &Registry<R>,
-    last: NonNull<ThreadCache>,
-    next: *mut ThreadCache,
-) {
-    // SAFETY: `last` is nobody's but ours.
-    unsafe { registry.link_orphan(last, next) };
 }
 
 /// Gives the objects of one orphaned cache back, if there is one.
 #[inline]
 pub(crate) fn adopt_one() {
-    if !ORPHANS.load(Ordering::Relaxed).is_null() {
+    if !ORPHANS.is_empty() {
         adopt_one_slow();
     }
 }
@@ -151,36 +134,12 @@ pub(crate) fn adopt_one() {
 #[cold]
 #[inline(never)]
 fn adopt_one_slow() {
-    // One thread takes the whole list, so that none is adopted twice, and puts the rest back.
-    let Some(orphan) = NonNull::new(ORPHANS.swap(ptr::null_mut(), Ordering::Acquire)) else {
-        return;
-    };
+    let Some(orphan) = ORPHANS.take() else { return };
     // SAFETY: taken off the list, so ours alone.
     unsafe {
-        if let Some(rest) = REGISTRY.take_next(orphan) {
-            put_back(rest);
-        }
         orphan
             .as_ref()
             .salvage(&CENTRAL, &BUDGET, |class, object| CENTRAL.is_object(class, object as usize));
     }
     thread::dispose(orphan);
-}
-
-/// Puts orphans back in front of those that a fork has brought meanwhile.
-fn put_back(first: NonNull<ThreadCache>) {
-    let mut last = first;
-    // SAFETY: the list is ours.
-    while let Some(next) = unsafe { REGISTRY.take_next(last) } {
-        last = next;
-    }
-    let meanwhile = ORPHANS.load(Ordering::Relaxed);
-    link_behind(&REGISTRY, last, meanwhile);
-    if ORPHANS
-        .compare_exchange(meanwhile, first.as_ptr(), Ordering::Release, Ordering::Relaxed)
-        .is_err()
-    {
-        // Another fork in this very moment; these stay lost, which costs memory and nothing else.
-        link_behind(&REGISTRY, last, ptr::null_mut());
-    }
 }

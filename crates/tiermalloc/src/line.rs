@@ -15,7 +15,16 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; LENGTH], used: 0 }.text("tiermalloc: ")
+        Self::empty().text("tiermalloc: ")
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self { bytes: [0; LENGTH], used: 0 }
+    }
+
+    /// What has been put together; lines are ASCII.
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.used]).unwrap_or_default()
     }
 
     fn byte(mut self, byte: u8) -> Self {

@@ -3,6 +3,8 @@
 // Every test binary is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod model;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeSet;
 use std::ptr::NonNull;

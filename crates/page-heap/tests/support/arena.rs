@@ -38,13 +38,21 @@ pub struct Arena {
     refused: Cell<usize>,
     /// Reservations of a single page: leaves of the small map, and regions when memory is short.
     single: RefCell<BTreeSet<usize>>,
+    /// Pages that nobody may touch.
+    forbidden: RefCell<BTreeSet<usize>>,
     now: Cell<u64>,
 }
 
 impl Arena {
     pub fn new(pages: usize, os_page: usize, seed: u64) -> Self {
         let wanted = pages * PAGE + ALIGN;
-        let base = sys::map_anonymous(0, wanted).expect("an arena").next_multiple_of(ALIGN);
+        let mapped = sys::map_anonymous(0, wanted).expect("an arena");
+        let base = mapped.next_multiple_of(ALIGN);
+        // A fuzzer makes so many arenas that none may leave anything behind.
+        for (from, to) in [(mapped, base), (base + pages * PAGE, mapped + wanted)] {
+            // SAFETY: mapped right above, and not the arena's.
+            assert!(from == to || unsafe { sys::unmap(from, to - from) });
+        }
         Self {
             base,
             pages,
@@ -56,6 +64,7 @@ impl Arena {
             calls_before: Cell::new(0),
             refused: Cell::new(0),
             single: RefCell::default(),
+            forbidden: RefCell::default(),
             now: Cell::new(1),
         }
     }
@@ -82,6 +91,10 @@ impl Arena {
     /// Whether the `n`-th page is a reservation of its own.
     pub fn is_single(&self, n: usize) -> bool {
         self.single.borrow().contains(&n)
+    }
+    /// Whether the `n`-th page of the arena is not to be touched.
+    pub fn is_forbidden(&self, n: usize) -> bool {
+        self.forbidden.borrow().contains(&n)
     }
     pub fn calls(&self) -> usize {
         self.calls.get()
@@ -144,6 +157,7 @@ impl Arena {
         mapped[range.clone()].fill(to);
         if !to {
             self.single.borrow_mut().retain(|page| !range.contains(page));
+            self.forbidden.borrow_mut().retain(|page| !range.contains(page));
             let at = self.base + range.start * PAGE;
             // SAFETY: the pages are the arena's own, and were given back.
             unsafe { clear(at, range.len() * PAGE) };
@@ -293,6 +307,18 @@ unsafe impl PageSource for Arena {
         // SAFETY: both ranges are the arena's, given out, and apart.
         unsafe { std::ptr::copy_nonoverlapping(start.as_ptr(), target.as_ptr(), old) };
         self.set(from_range, false);
+        true
+    }
+
+    unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let address = start.as_ptr() as usize;
+        assert_eq!((address | bytes) % self.os_page, 0, "not in whole OS pages");
+        let range = self.range(address, bytes);
+        assert!(self.mapped.borrow()[range.clone()].iter().all(|&mapped| mapped));
+        if self.is_refused() {
+            return false;
+        }
+        self.forbidden.borrow_mut().extend(range);
         true
     }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod arena;
+mod check;
 pub mod model;
 
 use tiermalloc_page_heap::{PageHeap, State};

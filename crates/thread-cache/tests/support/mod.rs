@@ -3,6 +3,8 @@
 // Every test binary is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod world;
+
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

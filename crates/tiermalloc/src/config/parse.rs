@@ -1,5 +1,7 @@
 //! `key=value,key=value`: read without allocating, whatever it is.
 
+use core::fmt;
+
 use super::value::Refusal;
 use super::{Config, KEYS, Key, Kind};
 use crate::line::Line;
@@ -106,6 +108,13 @@ impl Problem<'_> {
                 line.text("; it is ignored")
             }
         }
+    }
+}
+
+/// In words, on one line of printable ASCII.
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.line(Line::empty()).as_str())
     }
 }
 

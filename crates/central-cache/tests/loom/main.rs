@@ -1,115 +1,23 @@
 //! Models of the central cache: the functions that ship, over a page heap that ships, explored by
 //! loom in every order in which threads can meet.
 //!
-//! Each object has a cell of loom's beside it. Whoever gets an object writes into its cell, so that an
-//! object in two hands, or one that was handed over without the second hand seeing what the first one
-//! wrote, is a failure.
+//! Whoever gets an object, and gives it up, says so to [`Hands`], which fails as soon as two have it.
 #![cfg(tiermalloc_loom)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+mod arena;
+
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicUsize as StdUsize, Ordering};
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, SpanSource};
-use tiermalloc_page_heap::{PageHeap, PageSource, Span};
-use tiermalloc_page_map::{MapMemory, PageMap};
-use tiermalloc_size_class::{Class, PAGE_SIZE, class_of};
+use tiermalloc_page_heap::Span;
+use tiermalloc_size_class::Class;
 use tiermalloc_sync::DefaultRawMutex;
 
-/// Two objects a span, two objects a batch, one batch in the transfer cache: 7 pages a span.
-const PAIR: usize = 28672;
-/// One object a span and a batch: 3 pages a span.
-const SINGLE: usize = 40960;
-
-/// Pages that the map can hold.
-const MAP_PAGES: usize = 64;
-const ARENA_PAGES: usize = 40;
-/// What the heap takes for its records is larger than any region of these models.
-const RECORDS: usize = 128 * 1024;
-
-type Map = PageMap<Span, 2, MAP_PAGES>;
-type Heap = PageHeap<'static, DefaultRawMutex, Arena, 2, MAP_PAGES>;
-
-/// Regions out of one piece of memory, from the top down; records from elsewhere. Std's own locks and
-/// atomics: loom switches threads only at its own, so these add nothing to explore.
-struct Arena {
-    start: usize,
-    left: StdUsize,
-    records: StdMutex<Vec<usize>>,
-}
-
-/// Aligned so that the borders inside the map lie alike in every execution: models are deterministic.
-const ARENA: Layout = layout(ARENA_PAGES * PAGE_SIZE, MAP_PAGES * PAGE_SIZE);
-const RECORD_CHUNK: Layout = layout(RECORDS, PAGE_SIZE);
-
-const fn layout(bytes: usize, align: usize) -> Layout {
-    match Layout::from_size_align(bytes, align) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a power of two"),
-    }
-}
-
-impl Arena {
-    fn new() -> Self {
-        // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(ARENA) } as usize;
-        Self { start, left: StdUsize::new(ARENA.size()), records: StdMutex::new(Vec::new()) }
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: taken with these layouts, and the heap over them is gone.
-        unsafe {
-            dealloc(self.start as *mut u8, ARENA);
-            self.records
-                .lock()
-                .unwrap()
-                .iter()
-                .for_each(|&at| dealloc(at as *mut u8, RECORD_CHUNK));
-        }
-    }
-}
-
-// SAFETY: std's allocator gives zeroed, aligned memory that is ours until the drop.
-unsafe impl PageSource for Arena {
-    fn os_page_size(&self) -> usize {
-        4096
-    }
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        if bytes == RECORDS {
-            // SAFETY: the layout is not empty.
-            let chunk = NonNull::new(unsafe { alloc_zeroed(RECORD_CHUNK) })?;
-            self.records.lock().unwrap().push(chunk.as_ptr() as usize);
-            return Some(chunk);
-        }
-        let left = self.left.load(Ordering::Relaxed).checked_sub(bytes)?;
-        self.left.store(left, Ordering::Relaxed);
-        NonNull::new((self.start + left) as *mut u8)
-    }
-    unsafe fn release(&self, _: NonNull<u8>, _: usize) -> bool {
-        false
-    }
-    unsafe fn decommit(&self, _: NonNull<u8>, _: usize) -> bool {
-        false
-    }
-}
-
-/// The home window serves all of the arena, so that no leaf is ever needed.
-struct NoLeaves;
-
-// SAFETY: it returns nothing.
-unsafe impl MapMemory for NoLeaves {
-    fn alloc_zeroed(&self, _: Layout) -> Option<NonNull<u8>> {
-        None
-    }
-    unsafe fn free(&self, _: NonNull<u8>, _: Layout) {}
-}
+use arena::{Arena, Hands, Heap, Map, PAIR, SINGLE, class};
 
 /// The page heap as a source of spans that knows which of them are out.
 struct Spans {
@@ -142,38 +50,20 @@ unsafe impl SpanSource for Spans {
 struct World {
     central: CentralCache<DefaultRawMutex, Spans>,
     class: Class,
-    start: usize,
-    /// One for each page of the arena; an object's is that of its first page.
-    cells: Vec<UnsafeCell<bool>>,
+    hands: Hands,
     _map: Box<Map>,
 }
 
-// SAFETY: the cells are loom's, which sees to it that nobody is where somebody else is.
+// SAFETY: loom sees to it that nobody is where somebody else is.
 unsafe impl Sync for World {}
 
 impl World {
-    /// Built on a thread with a large stack, for under loom the cache is some 100 KiB long.
     fn new(size: usize) -> Arc<Self> {
-        let build = thread::Builder::new().stack_size(64 * 1024);
-        let built = build.spawn(move || {
-            let map = Box::new(Map::new());
-            // SAFETY: the map is dropped after everything that refers to it.
-            let shared: &'static Map = unsafe { NonNull::from(&*map).as_ref() };
-            let arena = Arena::new();
-            let start = arena.start;
-            // The arena lies in the home window whichever region is the first.
-            shared.ensure(start + ARENA.size() - 1, 1, &NoLeaves).unwrap();
-            let spans =
-                Spans { heap: PageHeap::new(shared, arena), out: StdMutex::new(BTreeSet::new()) };
-            let cells = (0..ARENA_PAGES).map(|_| UnsafeCell::new(false)).collect();
-            let class = class_of(size, 8).unwrap();
-            Arc::new(Self { central: CentralCache::new(spans), class, start, cells, _map: map })
-        });
-        built.unwrap().join().unwrap()
-    }
-
-    fn cell(&self, object: *mut u8) -> &UnsafeCell<bool> {
-        &self.cells[(object as usize - self.start) / PAGE_SIZE]
+        let map = Box::new(Map::new());
+        // SAFETY: the map is dropped after everything that refers to it.
+        let (heap, hands) = unsafe { Arena::new().heap(&map) };
+        let spans = Spans { heap, out: StdMutex::new(BTreeSet::new()) };
+        Arc::new(Self { central: CentralCache::new(spans), class: class(size), hands, _map: map })
     }
 
     /// Marks the objects of a chain as the caller's and returns them.
@@ -181,9 +71,7 @@ impl World {
         let mut all = Vec::new();
         // SAFETY: the chain is the caller's.
         while let Some(object) = unsafe { chain.pop() } {
-            // SAFETY: loom checks that nobody else is there.
-            let had = self.cell(object).with_mut(|held| unsafe { held.replace(true) });
-            assert!(!had, "an object is handed out twice");
+            self.hands.receive(object as usize);
             all.push(object as usize);
         }
         assert_eq!(chain.count, 0, "a chain is as long as it says");
@@ -203,12 +91,9 @@ impl World {
     fn store(&self, objects: Vec<usize>) {
         let mut chain = Chain::EMPTY;
         for object in objects {
-            let object = object as *mut u8;
-            // SAFETY: as in `receive`.
-            let had = self.cell(object).with_mut(|held| unsafe { held.replace(false) });
-            assert!(had, "an object is given up twice");
+            self.hands.give_up(object);
             // SAFETY: the object is the caller's.
-            unsafe { chain.push(object) };
+            unsafe { chain.push(object as *mut u8) };
         }
         // SAFETY: as above.
         unsafe { self.central.store(self.class, chain) }.unwrap();

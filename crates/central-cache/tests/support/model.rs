@@ -1,0 +1,403 @@
+//! The reference model: for each class the transfer cache as a stack of batches and each span as a set
+//! of free indices.
+//!
+//! It predicts exactly what comes from the transfer cache and what the statistics say; of an object
+//! that comes from a span it says which ones are right: the lowest free one of a span of the fullest
+//! group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tiermalloc_central_cache::{Misuse, Past, SpanSource};
+use tiermalloc_size_class::Class;
+
+use super::{Cache, chain_of, class_of_size, objects};
+
+/// Sizes whose spans differ in kind: many objects, bits outside the record, a tail, two batches a
+/// span, less than a batch a span, one object a span.
+pub const SIZES: [usize; 6] = [16, 248, 768, 10240, 28672, 256 * 1024];
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Fetches so many (cut to a batch).
+    Fetch {
+        class: usize,
+        wanted: usize,
+    },
+    FetchOne {
+        class: usize,
+    },
+    /// Takes one straight from a span.
+    TakeOne {
+        class: usize,
+    },
+    /// Puts one of what is held straight back to its span.
+    PutOne {
+        class: usize,
+        which: usize,
+    },
+    /// Stores so many of what is held, beginning with the `from`-th, in that order or reversed.
+    Store {
+        class: usize,
+        from: usize,
+        count: usize,
+        reversed: bool,
+    },
+    /// Stores a whole batch, if so much is held.
+    StoreBatch {
+        class: usize,
+        from: usize,
+    },
+    /// Stores something that is free already, or no object at all, behind `before` good ones.
+    Misuse {
+        class: usize,
+        before: usize,
+        what: usize,
+    },
+    Plunder {
+        class: usize,
+    },
+    Drain {
+        class: usize,
+        batches: usize,
+    },
+    /// The source refuses its next spans.
+    Refuse {
+        n: usize,
+        count: usize,
+    },
+}
+
+struct Model {
+    class: Class,
+    transfer: Vec<Vec<*mut u8>>,
+    low_water: usize,
+    /// Free indices of each span, by its address.
+    spans: BTreeMap<usize, BTreeSet<usize>>,
+    /// Objects that were handed out while their span was there, by its address.
+    used: BTreeMap<usize, BTreeSet<usize>>,
+    held: Vec<*mut u8>,
+}
+
+impl Model {
+    fn new(size: usize) -> Self {
+        Self {
+            class: class_of_size(size),
+            transfer: Vec::new(),
+            low_water: 0,
+            spans: BTreeMap::new(),
+            used: BTreeMap::new(),
+            held: Vec::new(),
+        }
+    }
+
+    fn room(&self) -> usize {
+        (256 * 1024 / (self.class.batch() * self.class.size())).min(28)
+    }
+
+    /// The group of a span, or `None` when it is full.
+    fn group(&self, free: &BTreeSet<usize>) -> Option<usize> {
+        let objects = self.class.objects();
+        (!free.is_empty()).then(|| (objects - free.len()) * 8 / objects)
+    }
+
+    fn fullest(&self) -> Option<usize> {
+        self.spans.values().filter_map(|free| self.group(free)).max()
+    }
+
+    fn place(&self, cache: &Cache<'_>, object: *mut u8) -> (usize, usize) {
+        let span = cache.source().span_of(object as usize).expect("an object has a span");
+        // SAFETY: the span has an object handed out, so it stays.
+        let start = unsafe { span.as_ref() }.address();
+        let offset = object as usize - start;
+        assert_eq!(offset % self.class.size(), 0);
+        (start, offset / self.class.size())
+    }
+
+    /// Accounts for what `fetch` or `fetch_one` took out of spans.
+    fn taken(&mut self, cache: &Cache<'_>, got: &[*mut u8], wanted: usize) {
+        let had_free = self.fullest().is_some();
+        let mut from = None;
+        for &object in got {
+            let (start, index) = self.place(cache, object);
+            if from != Some(start) {
+                // A span that was left had no more to give, and the next one is of the fullest.
+                assert!(from.is_none_or(|left| self.spans[&left].is_empty()));
+                if had_free {
+                    assert_eq!(self.group(&self.spans[&start]), self.fullest());
+                } else {
+                    let all = (0..self.class.objects()).collect();
+                    assert!(self.spans.insert(start, all).is_none(), "a span of its own");
+                }
+                from = Some(start);
+            }
+            let free = self.spans.get_mut(&start).expect("checked above");
+            assert_eq!(free.pop_first(), Some(index), "the lowest free object");
+            self.used.entry(start).or_default().insert(index);
+        }
+        if got.len() < wanted && had_free {
+            assert_eq!(self.fullest(), None, "less than wanted only when the class has no more");
+        }
+        self.stamp(got);
+        self.held.extend_from_slice(got);
+    }
+
+    /// Writes into both ends of each object; overlaps would show in `check_stamps`.
+    fn stamp(&self, objects: &[*mut u8]) {
+        for &object in objects {
+            // SAFETY: the object is ours, and at least 16 bytes long.
+            unsafe {
+                object.cast::<usize>().write(object as usize);
+                object.add(self.class.size() - 8).cast::<usize>().write(!(object as usize));
+            }
+        }
+    }
+
+    fn check_stamps(&self, objects: &[*mut u8]) {
+        for &object in objects {
+            // SAFETY: as above.
+            unsafe {
+                assert_eq!(object.cast::<usize>().read(), object as usize);
+                let end = object.add(self.class.size() - 8).cast::<usize>();
+                assert_eq!(end.read(), !(object as usize));
+            }
+        }
+    }
+
+    /// Accounts for objects that went to their spans.
+    fn given_to_spans(&mut self, places: &[(usize, usize)]) {
+        for &(start, index) in places {
+            let free = self.spans.get_mut(&start).expect("the object's span");
+            assert!(free.insert(index));
+            if free.len() == self.class.objects() {
+                self.spans.remove(&start);
+                self.used.remove(&start);
+            }
+        }
+    }
+
+    fn remove_batch(&mut self) -> Option<Vec<*mut u8>> {
+        let batch = self.transfer.pop()?;
+        self.low_water = self.low_water.min(self.transfer.len());
+        Some(batch)
+    }
+
+    fn fetch(&mut self, cache: &Cache<'_>, wanted: usize) {
+        let wanted = wanted.min(self.class.batch());
+        let expected = if wanted == self.class.batch() { self.remove_batch() } else { None };
+        let got = objects(cache.fetch(self.class, wanted));
+        match expected {
+            Some(batch) => {
+                assert_eq!(got, batch, "the newest batch, as it came");
+                self.stamp(&got);
+                self.held.extend(got);
+            }
+            None => self.taken(cache, &got, wanted),
+        }
+    }
+
+    fn fetch_one(&mut self, cache: &Cache<'_>) {
+        let Some((object, zeroed)) = cache.fetch_one(self.class) else { return };
+        if zeroed {
+            let rest = self.class.size() - 8;
+            // SAFETY: the object is ours.
+            let bytes = unsafe { std::slice::from_raw_parts(object.as_ptr().add(8), rest) };
+            assert!(bytes.iter().all(|&byte| byte == 0), "known to be zero");
+        }
+        self.taken(cache, &[object.as_ptr()], 1);
+    }
+
+    fn take_one(&mut self, cache: &Cache<'_>) {
+        let Some((object, past)) = cache.take_one(self.class) else { return };
+        let object = object.as_ptr();
+        let (start, index) = self.place(cache, object);
+        let used = self.used.get(&start).is_some_and(|used| used.contains(&index));
+        assert_eq!(past == Past::Used, used, "{past:?}");
+        if past == Past::Zeroed {
+            // SAFETY: the object is ours.
+            let bytes = unsafe { std::slice::from_raw_parts(object, self.class.size()) };
+            assert!(bytes.iter().all(|&byte| byte == 0), "known to be zero");
+        }
+        self.taken(cache, &[object], 1);
+    }
+
+    fn put_one(&mut self, cache: &Cache<'_>, which: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        let object = self.held.swap_remove(which % self.held.len());
+        let (class, place) = (self.class, self.place(cache, object));
+        assert_eq!(cache.check_live(class, object), Ok(()));
+        // SAFETY: the object is ours.
+        assert_eq!(unsafe { cache.put_one(class, object) }, Ok(()));
+        self.given_to_spans(&[place]);
+        if self.spans.contains_key(&place.0) {
+            // SAFETY: freeing it twice is the point.
+            let twice = unsafe { cache.put_one(class, object) };
+            assert_eq!(twice, Err(Misuse::DoubleFree(object, class)));
+            let kept = self.spans[&place.0].contains(&place.1);
+            assert!(kept && cache.check_live(class, object) == twice);
+        } else {
+            let gone = Err(Misuse::Foreign(object, class));
+            assert_eq!(cache.check_live(class, object), gone, "its span has left the class");
+        }
+    }
+
+    fn store(&mut self, cache: &Cache<'_>, chosen: Vec<*mut u8>) {
+        self.check_stamps(&chosen);
+        let places: Vec<_> = chosen.iter().map(|&object| self.place(cache, object)).collect();
+        // SAFETY: the objects are ours.
+        unsafe { cache.store(self.class, chain_of(&chosen)) }.unwrap();
+        if chosen.len() == self.class.batch() && self.transfer.len() < self.room() {
+            self.transfer.push(chosen);
+        } else {
+            self.given_to_spans(&places);
+        }
+    }
+
+    fn take_held(&mut self, from: usize, count: usize) -> Vec<*mut u8> {
+        let from = from % (self.held.len() + 1);
+        let count = count.min(self.held.len() - from);
+        self.held.drain(from..from + count).collect()
+    }
+
+    fn misuse(&mut self, cache: &Cache<'_>, before: usize, what: usize) {
+        let Some(&victim) = self.held.get(what % self.held.len().max(1)) else { return };
+        let class = self.class;
+        let (start, _) = self.place(cache, victim);
+        let (wrong, expected) = match what % 3 {
+            0 if self.spans[&start].first().is_some() => {
+                let free =
+                    self.spans[&start].first().map_or(0, |first| start + first * class.size());
+                let free = free as *mut u8;
+                (free, Misuse::DoubleFree(free, class))
+            }
+            1 => {
+                let inside = victim.wrapping_add(8);
+                (inside, Misuse::NotAnObject(inside, class))
+            }
+            _ if class.tail_waste() > 0 => {
+                let behind = (start + class.objects() * class.size()) as *mut u8;
+                (behind, Misuse::NotAnObject(behind, class))
+            }
+            _ => return,
+        };
+        assert_eq!(cache.check_live(class, wrong), Err(expected));
+        // SAFETY: the misuse is the point.
+        assert_eq!(unsafe { cache.put_one(class, wrong) }, Err(expected));
+        // The victim's span stays, because the victim is not among the good ones.
+        let mut good = self.take_held(what / 3, before);
+        if let Some(at) = good.iter().position(|&object| object == victim) {
+            self.held.extend(good.drain(at..));
+        }
+        let places: Vec<_> = good.iter().map(|&object| self.place(cache, object)).collect();
+        let mut chain = good;
+        chain.push(wrong);
+        // SAFETY: the misuse is the point; what follows it is null.
+        let answer = unsafe { cache.store_to_spans(class, chain_of(&chain)) };
+        // Linking wrote into memory that was not the test's.
+        self.stamp(&self.held);
+        assert_eq!(answer, Err(expected));
+        self.given_to_spans(&places);
+    }
+
+    fn drain(&mut self, cache: &Cache<'_>, batches: usize, plunder: bool) {
+        let batches = if plunder {
+            let idle = self.low_water;
+            self.low_water = self.transfer.len();
+            idle
+        } else {
+            batches
+        };
+        let mut sent = 0;
+        for _ in 0..batches {
+            let Some(batch) = self.remove_batch() else { break };
+            sent += batch.len();
+            let places: Vec<_> = batch.iter().map(|&object| self.place(cache, object)).collect();
+            self.given_to_spans(&places);
+        }
+        let answer = match plunder {
+            true => cache.plunder(self.class),
+            false => cache.drain(self.class, batches),
+        };
+        assert_eq!(answer, Ok(sent));
+    }
+
+    /// Objects are conserved, and the cache agrees about where they are.
+    fn check(&self, cache: &Cache<'_>) {
+        let stats = cache.stats(self.class);
+        let free: usize = self.spans.values().map(BTreeSet::len).sum();
+        assert_eq!(stats.spans, self.spans.len());
+        assert_eq!(stats.out + free, self.spans.len() * self.class.objects());
+        assert_eq!(stats.transfer, self.transfer.iter().map(Vec::len).sum::<usize>());
+        assert_eq!(stats.out - stats.transfer, self.held.len());
+    }
+}
+
+/// Does one operation after the other on a fresh cache, checks everything after each, and at the end that
+/// nothing is missing.
+pub fn run(cache: &Cache<'_>, ops: &[Op]) {
+    let mut models = SIZES.map(Model::new);
+    for op in ops {
+        let class = match *op {
+            Op::Fetch { class, wanted } => {
+                models[class].fetch(cache, wanted);
+                class
+            }
+            Op::FetchOne { class } => {
+                models[class].fetch_one(cache);
+                class
+            }
+            Op::TakeOne { class } => {
+                models[class].take_one(cache);
+                class
+            }
+            Op::PutOne { class, which } => {
+                models[class].put_one(cache, which);
+                class
+            }
+            Op::Store { class, from, count, reversed } => {
+                let mut chosen = models[class].take_held(from, count);
+                if reversed {
+                    chosen.reverse();
+                }
+                models[class].store(cache, chosen);
+                class
+            }
+            Op::StoreBatch { class, from } => {
+                let batch = models[class].class.batch();
+                let from = from % (models[class].held.len() + 1).saturating_sub(batch).max(1);
+                let chosen = models[class].take_held(from, batch);
+                models[class].store(cache, chosen);
+                class
+            }
+            Op::Misuse { class, before, what } => {
+                models[class].misuse(cache, before, what);
+                class
+            }
+            Op::Plunder { class } => {
+                models[class].drain(cache, 0, true);
+                class
+            }
+            Op::Drain { class, batches } => {
+                models[class].drain(cache, batches, false);
+                class
+            }
+            Op::Refuse { n, count } => {
+                cache.source().refusals.refuse(n, count);
+                continue;
+            }
+        };
+        models[class].check(cache);
+        let spans: usize = models.iter().map(|model| model.spans.len()).sum();
+        assert_eq!(cache.source().spans_out(), spans, "whole free spans go back, others stay");
+    }
+    for mut model in models {
+        let rest = std::mem::take(&mut model.held);
+        model.store(cache, rest);
+        model.drain(cache, usize::MAX, false);
+        model.check(cache);
+        assert!(model.spans.is_empty());
+    }
+    assert_eq!(cache.source().spans_out(), 0);
+    assert_eq!(cache.source().heap_stats().object_pages, 0);
+}
