@@ -5,6 +5,7 @@
 #![cfg(tiermalloc_loom)]
 
 mod arena;
+mod single;
 
 use std::collections::BTreeSet;
 use std::ptr::NonNull;

@@ -1,0 +1,81 @@
+//! Objects that go straight from and to their spans, against each other and against batches.
+
+use loom::thread;
+use tiermalloc_central_cache::Misuse;
+
+use crate::arena::{PAIR, SINGLE};
+use crate::{World, spawn};
+
+impl World {
+    fn take_one(&self) -> usize {
+        let (object, _) = self.central.take_one(self.class).expect("there is memory");
+        self.hands.receive(object.as_ptr() as usize);
+        object.as_ptr() as usize
+    }
+
+    fn put_one(&self, object: usize) {
+        self.hands.give_up(object);
+        // SAFETY: the object was the caller's.
+        unsafe { self.central.put_one(self.class, object as *mut u8) }.unwrap();
+    }
+}
+
+/// The last object of a span is put back while another thread takes one: from the old span before it
+/// leaves, or from a new one; the old one is freed once.
+#[test]
+fn the_last_object_is_put_back_while_another_thread_takes_one() {
+    loom::model(|| {
+        let world = World::new(SINGLE);
+        let mine = world.take_one();
+        let taking = spawn(&world, World::take_one);
+        world.put_one(mine);
+        let got = taking.join().unwrap();
+        world.check(1);
+        world.put_one(got);
+        world.finish();
+    });
+}
+
+/// Single objects and a batch come and go at once: none is in two hands, none is lost.
+#[test]
+fn single_objects_meet_a_batch() {
+    loom::model(|| {
+        let world = World::new(PAIR);
+        let batch = world.fetch(2);
+        let single = world.take_one();
+        let storing = spawn(&world, move |world| world.store(batch));
+        let putting = spawn(&world, move |world| world.put_one(single));
+        let got = world.fetch(2);
+        storing.join().unwrap();
+        putting.join().unwrap();
+        world.check(got.len());
+        world.store(got);
+        world.finish();
+    });
+}
+
+/// Of two threads that put back the same object exactly one succeeds, and the other is told, or its span
+/// has left the class by then.
+#[test]
+fn of_two_that_put_back_one_object_one_is_told() {
+    loom::model(|| {
+        let world = World::new(PAIR);
+        let kept = world.take_one();
+        let (object, class) = (world.take_one(), world.class);
+        let twice = move |world: &World| {
+            // SAFETY: the misuse is the point; nobody else gets the object meanwhile.
+            unsafe { world.central.put_one(class, object as *mut u8) }
+        };
+        let put = {
+            let world = world.clone();
+            thread::spawn(move || twice(&world))
+        };
+        let answers = [twice(&world), put.join().unwrap()];
+        world.hands.give_up(object);
+        let told = Err(Misuse::DoubleFree(object as *mut u8, class));
+        assert!(answers.contains(&Ok(())) && answers.contains(&told), "{answers:?}");
+        world.check(1);
+        world.put_one(kept);
+        world.finish();
+    });
+}
