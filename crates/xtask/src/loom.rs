@@ -5,16 +5,20 @@
 //! the models run the code that ships. The build has a target directory of its own: the cfg is a
 //! compiler flag, and in the shared directory each change of flags would build everything again.
 
-use crate::shell::{Result, cargo};
+use std::path::Path;
+
+use crate::shell::{Cmd, Result, cargo};
 use crate::workspace;
 
 /// Bounds on involuntary context switches: loom's own advice is that 2 or 3 find most bugs.
-const PREEMPTIONS: u32 = 2;
-const PREEMPTIONS_DEEP: u32 = 3;
+const PREEMPTIONS: u32 = 4;
+const PREEMPTIONS_DEEP: u32 = 5;
+/// For those who run the models often.
+pub const PREEMPTIONS_QUICK: u32 = 2;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Explore with 3 involuntary context switches per execution in place of 2 (much slower)
+    /// Explore with 5 involuntary context switches per execution in place of 4 (much slower)
     #[arg(long)]
     deep: bool,
     /// Explore with this many
@@ -54,9 +58,22 @@ fn explore(preemptions: u32, only: &[String], filter: Option<&str>) -> Result {
         return Ok(());
     }
 
-    let packages = with_models.iter().map(|name| workspace::package_name(name));
-    let mut command = cargo()
-        .dir(&root)
+    let mut command = test_command(&root, &workspace::target_dir()?.join("loom"), preemptions)
+        .arg("--no-fail-fast");
+    for name in &with_models {
+        command = command.args(["--package", &workspace::package_name(name)]);
+    }
+    if let Some(filter) = filter {
+        command = command.args(["--", filter]);
+    }
+    command.run()
+}
+
+/// `cargo test` of the models of the workspace in `root`, built below `target`; which packages, and
+/// which models, the caller adds. Whoever runs models builds them this way.
+pub fn test_command(root: &Path, target: &Path, preemptions: u32) -> Cmd {
+    cargo()
+        .dir(root)
         .env("RUSTFLAGS", flags())
         .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
         // Optimised, or the exploration takes minutes; with the assertions that a debug build has,
@@ -64,15 +81,8 @@ fn explore(preemptions: u32, only: &[String], filter: Option<&str>) -> Result {
         .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .args(["test", "--release", "--no-fail-fast", "--test", "loom", "--target-dir"])
-        .arg(workspace::target_dir()?.join("loom"));
-    for package in packages {
-        command = command.args(["--package", &package]);
-    }
-    if let Some(filter) = filter {
-        command = command.args(["--", filter]);
-    }
-    command.run()
+        .args(["test", "--release", "--test", "loom", "--target-dir"])
+        .arg(target)
 }
 
 /// Our cfg, after whatever flags the user's environment already has.

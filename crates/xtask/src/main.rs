@@ -21,6 +21,7 @@ mod install;
 mod instructions;
 mod loom;
 mod msrv;
+mod mutations;
 mod packages;
 mod real_programs;
 mod shell;
@@ -47,6 +48,8 @@ enum Command {
     Ci(ci::Args),
     /// Run the loom models of every crate that has any
     Loom(loom::Args),
+    /// Break the code on purpose, one way after another, and see that a model or a test notices
+    Mutations(mutations::Args),
     /// Count instructions per allocator call with callgrind
     Instructions(instructions::Args),
     /// Run real programs under libtiermalloc.so and compare what they print
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
         Command::Loom(args) => loom::run(&args),
+        Command::Mutations(args) => mutations::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::RealPrograms(args) => real_programs::run(&args),
         Command::Startup(args) => startup::run(&args),

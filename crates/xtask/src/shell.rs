@@ -68,6 +68,17 @@ impl Cmd {
         self
     }
 
+    /// The same command as the last arguments of another program, which runs it.
+    pub fn under<S: AsRef<OsStr>>(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let ours = std::mem::take(&mut self.args);
+        let inner = std::mem::replace(&mut self.program, program.as_ref().to_owned());
+        self.args(args).arg(inner).args(ours)
+    }
+
     /// Runs without the `+` line: for programs that are asked something in passing.
     pub fn quiet(mut self) -> Self {
         self.echo = false;
@@ -191,6 +202,12 @@ mod tests {
     fn the_echo_can_be_pasted_into_a_shell() {
         let shown = cmd("a/b/cc").env("X", "1 2").arg("it's").arg("-O2").arg("").shown();
         assert_eq!(shown, r"X='1 2' cc 'it'\''s' -O2 ''");
+    }
+
+    #[test]
+    fn a_command_may_be_run_by_another() {
+        let shown = cmd("a").arg("b").env("X", "1").under("timeout", ["-v", "3"]).arg("c").shown();
+        assert_eq!(shown, "X=1 timeout -v 3 a b c");
     }
 
     #[test]

@@ -84,6 +84,11 @@ fn start(test: &str, variables: &[(&str, &str)]) -> Output {
 
 /// Runs `body` in a process in which no other test runs: its memory and its statistics are its own.
 pub fn alone(test: &str, body: impl FnOnce()) {
+    alone_with(&[], test, body);
+}
+
+/// [`alone`], in a process with these variables.
+pub fn alone_with(variables: &[(&str, &str)], test: &str, body: impl FnOnce()) {
     if is_emulated() {
         println!("skipped: an emulator's memory is not the program's");
         return;
@@ -95,7 +100,7 @@ pub fn alone(test: &str, body: impl FnOnce()) {
         std::thread::sleep(Duration::from_millis(30));
         return body();
     }
-    let output = start(test, &[]);
+    let output = start(test, variables);
     assert!(
         output.status.success(),
         "{test}: {}\n{}{}",
