@@ -13,6 +13,8 @@ use crate::{arrows, instructions, loom, msrv, real_programs, workspace};
 
 /// Packages outside the workspace that are held to the same formatting and lints.
 const OUTSIDE: &[&str] = &["benches/instructions"];
+/// And one that only a nightly compiler builds, held to the formatting.
+const NIGHTLY: &str = "fuzz";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -103,7 +105,7 @@ fn shown(time: Duration) -> String {
 fn format() -> Result {
     let root = workspace::root()?;
     cargo().dir(&root).args(["fmt", "--all", "--check"]).run()?;
-    for package in OUTSIDE {
+    for package in OUTSIDE.iter().chain([&NIGHTLY]) {
         let manifest = format!("{package}/Cargo.toml");
         cargo().dir(&root).args(["fmt", "--check", "--manifest-path", &manifest]).run()?;
     }

@@ -17,6 +17,8 @@ mod aarch64;
 mod arrows;
 mod callgrind;
 mod ci;
+mod coverage;
+mod fuzz;
 mod install;
 mod instructions;
 mod loom;
@@ -50,6 +52,10 @@ enum Command {
     Loom(loom::Args),
     /// Break the code on purpose, one way after another, and see that a model or a test notices
     Mutations(mutations::Args),
+    /// Run every fuzz target for a while from the committed corpus
+    FuzzSmoke(fuzz::Args),
+    /// Measure which lines of each tier its own tests reach
+    Coverage(coverage::Args),
     /// Count instructions per allocator call with callgrind
     Instructions(instructions::Args),
     /// Run real programs under libtiermalloc.so and compare what they print
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Loom(args) => loom::run(&args),
         Command::Mutations(args) => mutations::run(&args),
+        Command::FuzzSmoke(args) => fuzz::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::RealPrograms(args) => real_programs::run(&args),
         Command::Startup(args) => startup::run(&args),

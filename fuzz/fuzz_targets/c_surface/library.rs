@@ -99,7 +99,7 @@ pub fn library() -> &'static Library {
     LIBRARY.get_or_init(|| {
         let Some(path) = std::env::var_os("TIERMALLOC_LIB") else {
             eprintln!(
-                "TIERMALLOC_LIB does not name the library; `cargo xtask fuzz-smoke --target c_surface` \
+                "TIERMALLOC_LIB does not name the library; `cargo xtask fuzz-smoke c_surface` \
                  builds it and does"
             );
             std::process::exit(2);
