@@ -71,7 +71,11 @@ pub fn run(args: &Args) -> Result {
             .arg("-print_final_stats=1")
             .arg(format!("-artifact_prefix={}/", found.display()))
             // What is new is written to the first of them.
-            .args([&grown, &fuzz.join("corpus").join(name)]);
+            .arg(&grown);
+        let corpus = fuzz.join("corpus").join(name);
+        if corpus.is_dir() {
+            target = target.arg(corpus);
+        }
         if let Some(library) = &library {
             target = target.env("TIERMALLOC_LIB", library);
         }
@@ -103,22 +107,13 @@ fn targets(fuzz: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn nightly() -> Cmd {
+/// The nightly cargo.
+pub(crate) fn nightly() -> Cmd {
     cmd("rustup").args(["run", "nightly", "cargo"])
 }
 
 fn need_tools(install: bool) -> Result {
-    if which("rustup").is_none() {
-        return Err("rustup is not installed; the targets need a nightly compiler".to_owned());
-    }
-    if nightly().quiet().arg("--version").read().is_err() {
-        if !install {
-            return Err(
-                "no nightly compiler: `rustup toolchain install nightly`, or --install".to_owned()
-            );
-        }
-        cmd("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).run()?;
-    }
+    need_nightly(install, &[])?;
     if which("cargo-fuzz").is_none() {
         if !install {
             return Err("no cargo-fuzz: `cargo install cargo-fuzz`, or --install".to_owned());
@@ -128,8 +123,36 @@ fn need_tools(install: bool) -> Result {
     Ok(())
 }
 
+/// Sees that there is a nightly compiler with these components.
+pub(crate) fn need_nightly(install: bool, components: &[&str]) -> Result {
+    if which("rustup").is_none() {
+        return Err("rustup is not installed; this needs a nightly compiler".to_owned());
+    }
+    if nightly().quiet().arg("--version").read().is_err() {
+        if !install {
+            return Err(
+                "no nightly compiler: `rustup toolchain install nightly`, or --install".to_owned()
+            );
+        }
+        cmd("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).run()?;
+    }
+    let list = ["component", "list", "--toolchain", "nightly", "--installed"];
+    let there = cmd("rustup").quiet().args(list).read()?;
+    for component in components {
+        if !there.lines().any(|line| line.starts_with(component)) {
+            if !install {
+                return Err(format!(
+                    "`rustup component add --toolchain nightly {component}`, or --install"
+                ));
+            }
+            cmd("rustup").args(["component", "add", "--toolchain", "nightly", component]).run()?;
+        }
+    }
+    Ok(())
+}
+
 /// The triple that the nightly compiler builds for.
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let text = cmd("rustup").quiet().args(["run", "nightly", "rustc", "-vV"]).read()?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).ok_or_else(|| "rustc names no host".to_owned())

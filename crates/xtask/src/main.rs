@@ -26,6 +26,7 @@ mod msrv;
 mod mutations;
 mod packages;
 mod real_programs;
+mod sanitize;
 mod shell;
 mod startup;
 mod table;
@@ -56,6 +57,8 @@ enum Command {
     FuzzSmoke(fuzz::Args),
     /// Measure which lines of each tier its own tests reach
     Coverage(coverage::Args),
+    /// Run the tests under ThreadSanitizer or AddressSanitizer
+    Sanitize(sanitize::Args),
     /// Count instructions per allocator call with callgrind
     Instructions(instructions::Args),
     /// Run real programs under libtiermalloc.so and compare what they print
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Mutations(args) => mutations::run(&args),
         Command::FuzzSmoke(args) => fuzz::run(&args),
         Command::Coverage(args) => coverage::run(&args),
+        Command::Sanitize(args) => sanitize::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::RealPrograms(args) => real_programs::run(&args),
         Command::Startup(args) => startup::run(&args),
