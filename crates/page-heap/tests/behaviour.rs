@@ -312,6 +312,10 @@ fn heaps_of_terabytes_stay_within_what_a_record_can_hold() {
     let huge = heap.alloc_huge((half - 1) * PAGE, 1 << 30).unwrap();
     // SAFETY: the span is ours.
     assert_eq!(unsafe { huge.as_ref() }.bytes(), (half - 1) * PAGE);
+    // A source that cannot forbid anything has guarded allocations without guards.
+    let guarded = heap.alloc_guarded(PAGE, 1).unwrap();
+    // SAFETY: the span is ours.
+    assert_eq!(unsafe { guarded.as_ref() }.bytes(), PAGE);
 }
 
 #[test]

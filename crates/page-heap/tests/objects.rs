@@ -96,6 +96,27 @@ fn every_class_takes_back_exactly_what_is_out() {
 }
 
 #[test]
+fn asking_what_a_free_would_find_changes_nothing() {
+    for class in classes() {
+        with_span(class, |span| {
+            // SAFETY: the span is ours alone, as under its class's lock.
+            let probe = |address| unsafe { span.probe_object(address) };
+            let start = span.address();
+            assert_eq!(probe(start), Put::Twice, "nothing was taken yet");
+            let (object, _) = take(span, 1)[0];
+            for _ in 0..2 {
+                assert_eq!(probe(object), Put::Done);
+                assert_eq!(probe(object + 1), Put::Misplaced);
+                assert_eq!(probe(start - 1), Put::Misplaced);
+                assert_eq!(probe(start + span.bytes()), Put::Misplaced);
+            }
+            assert_eq!((span.live(), put(span, object)), (1, Put::Done));
+            assert_eq!(probe(object), Put::Twice);
+        });
+    }
+}
+
+#[test]
 fn a_reused_span_is_not_fresh_where_it_was_touched() {
     let arena = Arena::new(512, 4096, 3);
     with_model::<SMALL_ROOT, SMALL_LEAF>(&arena, true, |model| {

@@ -208,6 +208,45 @@ fn huge_allocations_grow_move_and_shrink_with_their_contents() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn guards_lie_on_both_sides_until_there_are_too_many() {
+    static MAP: PageMap<Span> = PageMap::new();
+    let source = &OsPages::new();
+    let heap = PageHeap::<RawFutexMutex, _>::new(&MAP, source);
+    let unit = whole(PAGE);
+    let guarded = || {
+        let span = heap.alloc_guarded(unit, 1)?;
+        // SAFETY: ours.
+        Some(unsafe { span.as_ref().address() })
+    };
+    let first = guarded().unwrap();
+    fill(first, unit, 1);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let forbidden = |page: usize| {
+        maps.lines().any(|line| {
+            let mut words = line.split([' ', '-']);
+            let mut bound = || usize::from_str_radix(words.next().unwrap(), 16).unwrap();
+            (bound()..bound()).contains(&page) && words.next() == Some("")
+        })
+    };
+    assert!(forbidden(first - unit) && forbidden(first + unit) && !forbidden(first));
+
+    let mut rest: Vec<usize> = std::iter::from_fn(guarded).collect();
+    assert_eq!((rest.len() + 1, heap.stats().guarded_spans), (8192, 8192));
+    // Another comes only once one has gone.
+    // SAFETY: ours, and not used any more.
+    unsafe { heap.free_large(rest.pop().unwrap()) }.unwrap();
+    rest.extend(guarded());
+    assert_eq!((rest.len() + 1, guarded()), (8192, None));
+    for span in rest.into_iter().chain([first]) {
+        // SAFETY: ours, and not used any more.
+        unsafe { heap.free_large(span) }.unwrap();
+    }
+    let stats = heap.stats();
+    assert_eq!((stats.guarded_spans, stats.huge_spans, stats.reserved_pages), (0, 0, 0));
+}
+
+#[test]
 fn big_heaps_cost_addresses_and_not_memory() {
     static MAP: PageMap<Span> = PageMap::new();
     static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new());

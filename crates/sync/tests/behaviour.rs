@@ -200,6 +200,11 @@ fn whether_a_mapping_may_move_is_found_out_without_moving_it() {
         assert!(sys::unmap(start + os, os));
         assert!(!sys::may_move(start, 2 * os, 8 * os));
         assert!(sys::unmap(start, os) && sys::unmap(start + 2 * os, 2 * os));
+        // With room behind it (unless another thread takes that meanwhile) it could move as well.
+        let start = sys::map_anonymous(0, 8 * os).unwrap();
+        assert!(sys::unmap(start + 2 * os, 6 * os));
+        assert!(sys::may_move(start, 2 * os, 8 * os));
+        assert!(sys::unmap(start, 2 * os));
     }
 }
 
