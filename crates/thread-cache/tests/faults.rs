@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use support::{CutOff, Fault, MIB, Objects, Registry, Thread, class_of_size, plenty};
+use support::{
+    CutOff, Fault, MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty, slow_steps,
+};
 use tiermalloc_size_class::Class;
 
 /// Allocates and frees in a fixed order; null answers are taken as they come.
@@ -111,6 +113,25 @@ fn a_cache_that_is_cut_off_at_any_call_of_its_source_is_salvaged() {
         assert!(n > 30, "{n}");
     }
     let _ = std::panic::take_hook();
+}
+
+#[test]
+fn a_salvage_finds_what_lay_aside() {
+    let class = class_of_size(64);
+    // At one of these the objects have been put aside and not sent back yet.
+    for steps in (0..2 * STEPS).step_by(STEPS / 4) {
+        let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+        let thread = Thread::new(&source, &budget, &registry);
+        let all: Vec<_> = (0..50).map(|_| thread.alloc(class)).collect();
+        all.iter().for_each(|&object| thread.free(class, object));
+        slow_steps(&thread, steps);
+        let out = |class: Class, object: *mut u8| {
+            source.books().out.get(&(object as usize)) == Some(&class)
+        };
+        // SAFETY: the thread that owned the cache does nothing any more.
+        unsafe { thread.cache.salvage(&source, &budget, out) };
+        assert_eq!(source.books().out.len(), 0, "after {steps} steps");
+    }
 }
 
 #[test]

@@ -116,6 +116,21 @@ fn a_double_free_is_reported_when_the_bin_is_flushed_wherever_the_two_are() {
 }
 
 #[test]
+fn a_circle_within_a_batch_is_seen_before_any_of_it_leaves() {
+    let class = class_of_size(64);
+    for distance in 1..class.batch() - 1 {
+        let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+        source.books().misused = true;
+        let thread = Thread::new(&source, &budget, &registry);
+        let all: Vec<_> = (0..distance).map(|_| thread.alloc(class)).collect();
+        all.iter().chain([&all[0]]).for_each(|&object| thread.free(class, object));
+        let answer = thread.retire();
+        assert!(matches!(answer, Err(Misuse::DoubleFree(..))), "{distance}: {answer:?}");
+        assert_eq!(source.books().stores, [], "{distance}");
+    }
+}
+
+#[test]
 fn a_double_free_is_reported_when_a_scavenge_finds_it() {
     for distance in 1..70 {
         let (source, registry) = (Objects::new(), Registry::new());

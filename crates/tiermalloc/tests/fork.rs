@@ -136,6 +136,36 @@ fn a_child_of_a_busy_process_allocates_runs_threads_and_forks_again() {
 }
 
 #[test]
+fn no_lock_of_a_class_stays_taken_in_a_child() {
+    let _one = FORKS.lock();
+    // Few objects of these sizes make a batch, so that these threads are at the locks of two classes most of
+    // their time.
+    let (stop, sizes) = (AtomicBool::new(false), [30_000, 60_000]);
+    let churn = |rounds: usize| {
+        for _ in 0..rounds {
+            for size in sizes {
+                let blocks = [(); 40].map(|()| raw::malloc(size));
+                // SAFETY: live, and not used any more.
+                blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    churn(1);
+                }
+            });
+        }
+        for _ in 0..120 {
+            in_a_child(|| churn(2));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_fork_storm_from_several_threads_ends() {
     let _one = FORKS.lock();
     std::thread::scope(|scope| {

@@ -132,6 +132,57 @@ fn memory_that_was_used_before_is_zero_when_zero_is_asked_for() {
 }
 
 #[test]
+fn who_frees_with_the_right_size_is_believed() {
+    alone_with(NO_QUARANTINE, "who_frees_with_the_right_size_is_believed", || {
+        for (size, align) in
+            [(1, 16), (100, 16), (100, 64), (5000, 4096), (300_000, 16), (9, 32768)]
+        {
+            for _ in 0..3 {
+                let block = raw::alloc(size, align);
+                // SAFETY: live, and not used any more.
+                unsafe { raw::free_claimed(block, size, align) };
+            }
+        }
+        // SAFETY: nothing is nothing, however large.
+        unsafe { raw::free_claimed(std::ptr::null_mut(), 77, 8) };
+    });
+}
+
+#[test]
+fn a_wrong_size_or_alignment_is_seen_when_it_is_claimed() {
+    fn claim(made: (usize, usize), claimed: (usize, usize)) -> ! {
+        let block = raw::alloc(made.0, made.1);
+        // SAFETY: none; the misuse is the point.
+        unsafe { raw::free_claimed(block, claimed.0, claimed.1) };
+        survived();
+    }
+    each_alone_with(
+        HARDENED,
+        "a_wrong_size_or_alignment_is_seen_when_it_is_claimed",
+        &[
+            ("too large", || claim((100, 16), (1000, 16))),
+            ("too small", || claim((1000, 16), (100, 16))),
+            ("pages as an object", || claim((1 << 20, 16), (100, 16))),
+            ("an object as pages", || claim((100, 16), (1 << 20, 16))),
+            ("alignment", || {
+                let blocks: Vec<*mut u8> = (0..4).map(|_| raw::malloc(300_000)).collect();
+                let odd = blocks.iter().find(|&&block| block as usize % (1 << 20) != 0).unwrap();
+                // SAFETY: none; the misuse is the point.
+                unsafe { raw::free_claimed(*odd, 300_000, 1 << 20) };
+                survived();
+            }),
+        ],
+        |bug, output| {
+            let words = match bug {
+                "alignment" => "freed as aligned to 1048576 bytes, which it is not",
+                _ => ", but allocated as ",
+            };
+            aborts_with(bug, output, words);
+        },
+    );
+}
+
+#[test]
 fn objects_pass_between_threads_and_forks_as_ever() {
     alone_with(HARDENED, "objects_pass_between_threads_and_forks_as_ever", || {
         for round in 0..20 {

@@ -110,7 +110,11 @@ pub fn library() -> &'static Library {
         assert!(!library.is_null(), "{}", last_error());
         // SAFETY: the library's functions have C's types.
         let found = unsafe { Library::find(library) };
-        assert_ne!(found.malloc as usize, libc::malloc as *const () as usize, "a heap beside the process's own");
+        assert_ne!(
+            found.malloc as usize,
+            libc::malloc as *const () as usize,
+            "a heap beside the process's own"
+        );
         found
     })
 }

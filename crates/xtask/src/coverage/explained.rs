@@ -190,6 +190,14 @@ mod tests {
 ";
 
     #[test]
+    fn the_page_of_the_repository_is_about_files_that_are_there() {
+        let root = workspace::root().unwrap();
+        for entry in Page::read().unwrap().entries {
+            assert!(root.join(&entry.file).is_file(), "line {}: {}", entry.line, entry.file);
+        }
+    }
+
+    #[test]
     fn the_page_is_read() {
         let page = Page::parse(TEXT).unwrap();
         assert_eq!(page.entries.len(), 4);

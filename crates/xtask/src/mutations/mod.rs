@@ -295,6 +295,14 @@ mod tests {
     }
 
     #[test]
+    fn the_lists_of_the_repository_fit_the_code() {
+        let all = Args { crates: Vec::new(), list: true, keep_going: false, filter: None };
+        let lists = read_lists(&all).unwrap();
+        assert_eq!(lists.len(), 8, "every tier, the size classes, the lock and the facade");
+        assert!(lists.iter().all(|list| !list.mutations.is_empty()));
+    }
+
+    #[test]
     fn what_became_of_a_mutation_is_shown_and_counted() {
         let cases = [
             (caught(true, false, &["loom: a"]), "caught by loom: a", [1, 1, 0, 0, 0]),
