@@ -11,6 +11,7 @@ use support::{
     CutOff, Fault, MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty, slow_steps,
 };
 use tiermalloc_size_class::Class;
+use tiermalloc_thread_cache::Budget;
 
 /// Allocates and frees in a fixed order; null answers are taken as they come.
 fn script(thread: &Thread<'_, Objects>, held: &mut Vec<(Class, *mut u8)>) {
@@ -119,8 +120,9 @@ fn a_cache_that_is_cut_off_at_any_call_of_its_source_is_salvaged() {
 fn a_salvage_finds_what_lay_aside() {
     let class = class_of_size(64);
     // At one of these the objects have been put aside and not sent back yet.
-    for steps in (0..2 * STEPS).step_by(STEPS / 4) {
-        let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    for steps in (1..2 * STEPS).step_by(STEPS / 4) {
+        let (source, registry) = (Objects::new(), Registry::new());
+        let budget = Budget::new(128 * 1024, 128 * 1024);
         let thread = Thread::new(&source, &budget, &registry);
         let all: Vec<_> = (0..50).map(|_| thread.alloc(class)).collect();
         all.iter().for_each(|&object| thread.free(class, object));
