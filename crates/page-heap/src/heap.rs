@@ -34,6 +34,7 @@ pub struct PageHeap<
 > {
     pub(crate) map: &'m PageMap<Span, ROOT, LEAF>,
     pub(crate) source: S,
+    pub(crate) keeper: Option<fn() -> bool>,
     pub(crate) inner: Mutex<R, Inner>,
 }
 
@@ -109,13 +110,21 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// A heap without pages over `source` that registers its spans in `map`.
     #[cfg(not(tiermalloc_loom))]
     pub const fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
-        Self { map, source, inner: Mutex::new(Inner::new()) }
+        Self { map, source, keeper: None, inner: Mutex::new(Inner::new()) }
     }
 
     /// A heap without pages over `source` that registers its spans in `map`.
     #[cfg(tiermalloc_loom)]
     pub fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
-        Self { map, source, inner: Mutex::new(Inner::new()) }
+        Self { map, source, keeper: None, inner: Mutex::new(Inner::new()) }
+    }
+
+    /// With somebody who sees to it that [`look`](Self::look) is called now and then: asked, without a
+    /// lock, after some of the frees while there is something to give back. While he says yes the heap
+    /// takes no looks by itself.
+    pub const fn with_keeper(mut self, keeper: fn() -> bool) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The map in which the heap's spans are registered.

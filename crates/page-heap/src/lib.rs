@@ -60,6 +60,7 @@ pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
 pub use objects::{Past, Put};
+pub use release::Look;
 pub use source::{OsPages, PageSource};
 pub use span::{Span, State};
 pub use stats::HeapStats;

@@ -2,7 +2,8 @@
 //!
 //! Free dirty pages are kept as long as they were needed lately: the least number of them since the
 //! last look is what nobody wanted in all that time, and half of it goes back at each look. Looks
-//! are taken when spans are freed, at most every [`PERIOD_MS`].
+//! are taken when spans are freed, at most every [`PERIOD_MS`], unless somebody else takes them: the
+//! *keeper*, who is asked now and then ([`PageHeap::with_keeper`]) and can do it when nothing is freed.
 
 use core::ptr::NonNull;
 
@@ -20,16 +21,37 @@ const PERIOD_MS: u64 = 100;
 const FREES_PER_READING: u32 = 16;
 /// Free dirty pages that are never worth a system call (512 KiB).
 const KEEP: usize = 64;
+/// Free dirty pages from which on the keeper is asked (2 MiB).
+const WORTH_A_KEEPER: usize = if cfg!(tiermalloc_loom) { 1 } else { 256 };
 /// System calls that one look, or the end of one thread, may make: the rest waits for the next.
 const CALLS: usize = 32;
 /// Fewest dirty pages of a span that such a call is made for (64 KiB).
 const WORTH_A_CALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 8 };
 
+/// What [`PageHeap::look`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Look {
+    /// Free dirty pages that nobody has wanted since the last look.
+    pub idle: usize,
+    /// Free dirty pages at this moment.
+    pub dirty: usize,
+}
+
+impl Inner {
+    /// What has been idle since the last look, from which on the next such number counts.
+    fn start_period(&mut self) -> usize {
+        let low_water = core::mem::replace(&mut self.low_water, self.stats.dirty_pages);
+        // What has gone back meanwhile is not there any more.
+        low_water.min(self.stats.dirty_pages)
+    }
+}
+
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
     /// Called with the lock after every free; gives it up.
-    pub(crate) fn after_free(&self, mut inner: MutexGuard<'_, R, Inner>) {
+    pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
         if inner.stats.dirty_pages <= KEEP {
             return;
         }
@@ -38,6 +60,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return;
         }
         inner.until_look = FREES_PER_READING;
+        if let Some(keeper) = self.keeper.filter(|_| inner.stats.dirty_pages >= WORTH_A_KEEPER) {
+            drop(inner);
+            if keeper() {
+                return;
+            }
+            inner = self.inner.lock();
+        }
         let now = self.source.now_ms();
         if now.saturating_sub(inner.looked_ms) < PERIOD_MS {
             return;
@@ -45,12 +74,21 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // The very first look has nothing to compare with.
         let first = inner.looked_ms == 0;
         inner.looked_ms = now;
-        let idle = inner.low_water;
-        inner.low_water = inner.stats.dirty_pages;
+        let idle = inner.start_period();
         drop(inner);
         if !first && idle > KEEP {
             self.release_some(idle / 2);
         }
+    }
+
+    /// Starts a new period for whoever decides what goes back, and says what the last one was like.
+    ///
+    /// Cost: the lock, and some instructions.
+    pub fn look(&self) -> Look {
+        let mut inner = self.inner.lock();
+        // Whoever looks in the heap's own name has nothing to compare with for a while.
+        inner.looked_ms = 0;
+        Look { idle: inner.start_period(), dirty: inner.stats.dirty_pages }
     }
 
     /// Gives free dirty pages back until at most `keep` are left. Returns the number of pages that
@@ -100,6 +138,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
         }
         released
+    }
+
+    /// Gives up to about `wanted` free dirty pages back in one system call, out of a span that is worth
+    /// it, or out of `any`. Returns the number of pages that went back; `None`: there is no such span,
+    /// or the source will not have it.
+    pub fn release_step(&self, wanted: usize, any: bool) -> Option<usize> {
+        let least = if any { 1 } else { WORTH_A_CALL };
+        self.release_one(wanted.max(least), least)
     }
 
     /// Gives the dirty pages of the longest dirty span back and returns their number. What is left over

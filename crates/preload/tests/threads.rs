@@ -1,7 +1,7 @@
 //! Threads: objects that die elsewhere, threads that end in the middle of it, and what they leave behind.
 mod support;
 
-use support::passes;
+use support::{bare, compile, passes, plain, shared_object, skipped_on_system, succeeds};
 
 #[test]
 fn objects_are_freed_whole_in_another_thread() {
@@ -41,4 +41,29 @@ fn thousands_of_threads_in_turn_leave_no_memory_behind() {
 #[test]
 fn generations_of_threads_hand_their_objects_on() {
     passes("generations.c", &[]);
+}
+
+#[test]
+fn memory_goes_back_while_the_program_sleeps() {
+    if skipped_on_system("giving memory back unasked") {
+        return;
+    }
+    passes("idle.c", &[]);
+}
+
+#[test]
+fn forks_and_ends_find_the_heap_whole_while_memory_goes_back() {
+    if skipped_on_system("giving memory back unasked") {
+        return;
+    }
+    passes("idle_forks.c", &[]);
+}
+
+#[test]
+fn no_thread_of_the_library_outlives_it() {
+    if skipped_on_system("threads of the library's own") {
+        return;
+    }
+    let library = shared_object().expect("not on the system's allocator");
+    succeeds(bare(compile(&plain("idle_closed.c"))).arg(library));
 }

@@ -74,6 +74,11 @@ impl Class {
         if id >= 1 && id <= CLASSES { Some(Self(id as u8)) } else { None }
     }
 
+    /// All classes in order of their ids, which is not that of their sizes ([`by_size`]).
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..=CLASSES).filter_map(Self::from_id)
+    }
+
     /// The id: 1 to [`CLASSES`], an index into arrays of [`SLOTS`] elements.
     #[inline(always)]
     pub const fn id(self) -> usize {

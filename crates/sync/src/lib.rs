@@ -14,7 +14,7 @@
 //!
 //! The crate also holds [`sys`]: the few Linux system calls that an allocator makes, without
 //! `errno` and without libc's wrappers, because a successful `malloc` or `free` leaves `errno`
-//! alone.
+//! alone; and [`worker`], a thread that the C library knows nothing of.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -25,11 +25,18 @@ extern crate std;
 #[cfg(doctest)]
 struct Readme;
 
+pub mod errand;
 pub mod futex;
 #[cfg(tiermalloc_loom)]
 pub mod modelled;
 mod mutex;
 pub mod sys;
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(tiermalloc_loom)
+))]
+pub mod worker;
 
 pub use crossbeam_utils::CachePadded;
 pub use mutex::{DefaultRawMutex, Mutex, MutexGuard, RawFutexMutex, force_unlock, leak_locked};

@@ -74,6 +74,7 @@ mod imp {
     /// The lock is held through [`leak_locked`] by this thread, or, in the child of a fork, by the
     /// thread that forked.
     pub unsafe fn force_unlock<R: lock_api::RawMutex, T>(mutex: &Mutex<R, T>) {
+        debug_assert!(mutex.is_locked(), "nobody has locked it");
         // SAFETY: the caller holds the lock without a guard.
         unsafe { mutex.force_unlock() }
     }

@@ -15,8 +15,11 @@ mod nr {
     pub const MMAP: usize = 9;
     pub const MPROTECT: usize = 10;
     pub const MUNMAP: usize = 11;
+    pub const RT_SIGPROCMASK: usize = 14;
     pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
+    pub const CLONE: usize = 56;
+    pub const EXIT: usize = 60;
     pub const ARCH_PRCTL: usize = 158;
     pub const FUTEX: usize = 202;
 }
@@ -25,9 +28,12 @@ mod nr {
 #[cfg_attr(tiermalloc_loom, allow(dead_code))] // no futex under loom
 mod nr {
     pub const WRITE: usize = 64;
+    pub const EXIT: usize = 93;
     pub const FUTEX: usize = 98;
+    pub const RT_SIGPROCMASK: usize = 135;
     pub const MUNMAP: usize = 215;
     pub const MREMAP: usize = 216;
+    pub const CLONE: usize = 220;
     pub const MMAP: usize = 222;
     pub const MPROTECT: usize = 226;
     pub const MADVISE: usize = 233;
@@ -141,6 +147,29 @@ pub fn futex_wake_one(word: &core::sync::atomic::AtomicU32) {
     const FUTEX_WAKE_PRIVATE: usize = 129;
     // SAFETY: waking has no effect on memory.
     unsafe { syscall(nr::FUTEX, [word.as_ptr() as usize, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0]) };
+}
+
+/// Sleeps while `word` holds `expected`, `ms` milliseconds at most. May return early.
+#[cfg(not(tiermalloc_loom))]
+pub fn futex_wait_for(word: &core::sync::atomic::AtomicU32, expected: u32, ms: u64) {
+    const FUTEX_WAIT_PRIVATE: usize = 128;
+    futex_wait_timed(word, FUTEX_WAIT_PRIVATE, expected, ms);
+}
+
+/// [`futex_wait_for`] on a word that the kernel itself will change, at the end of a thread.
+#[cfg(not(tiermalloc_loom))]
+pub fn futex_wait_shared(word: &core::sync::atomic::AtomicU32, expected: u32, ms: u64) {
+    const FUTEX_WAIT: usize = 0;
+    futex_wait_timed(word, FUTEX_WAIT, expected, ms);
+}
+
+#[cfg(not(tiermalloc_loom))]
+fn futex_wait_timed(word: &core::sync::atomic::AtomicU32, op: usize, expected: u32, ms: u64) {
+    // As the kernel has it on 64-bit machines: seconds, nanoseconds.
+    let timeout = [ms / 1000, ms % 1000 * 1_000_000];
+    let timeout = &raw const timeout as usize;
+    // SAFETY: the word and the timeout outlive the call, and waiting has no effect on memory.
+    unsafe { syscall(nr::FUTEX, [word.as_ptr() as usize, op, expected as usize, timeout, 0, 0]) };
 }
 
 /// Anonymous, private, zeroed, readable and writable memory of `bytes` bytes, near `hint` if the
@@ -273,6 +302,79 @@ pub fn thread_pointer() -> usize {
     // SAFETY: reads a register that every program may read.
     unsafe { core::arch::asm!("mrs {}, tpidr_el0", out(reg) base, options(nomem, nostack)) };
     base
+}
+
+/// Starts a thread that the C library knows nothing of. It runs `body` on the stack below `top` with all
+/// signals blocked and the caller's thread pointer, and ends. `tid` holds its number from before it
+/// runs until the kernel has seen its end, and then 0. `false`: the kernel makes none.
+///
+/// # Safety
+/// `top` is the end of a stack that nobody else uses until `tid` is 0, aligned to 16 bytes; `tid` stays as
+/// long; `body` touches nothing that depends on which thread it runs in.
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(tiermalloc_loom)
+))]
+pub unsafe fn spawn(
+    top: usize,
+    tid: &core::sync::atomic::AtomicU32,
+    body: extern "C" fn(),
+) -> bool {
+    // Those that every threading library asks for, which is what sandboxes let pass: memory, directory,
+    // files, handlers, thread group, semaphores, thread pointer, number told and cleared.
+    const FLAGS: usize =
+        0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000 | 0x8_0000 | 0x10_0000 | 0x20_0000;
+    const SIG_SETMASK: usize = 2;
+    let (all, mut before) = (u64::MAX, 0u64);
+    let (all, before) = (&raw const all as usize, &raw mut before as usize);
+    let (tls, tid) = (thread_pointer(), tid.as_ptr() as usize);
+    let answer: isize;
+    // SAFETY: the masks are words of ours, eight bytes as the kernel has them. The new thread begins
+    // behind the system call with the registers of this one but for the stack and the answer; it calls
+    // `body` with the stack aligned as a call leaves it, and never comes back to Rust.
+    unsafe {
+        syscall(nr::RT_SIGPROCMASK, [SIG_SETMASK, all, before, 8, 0, 0]);
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "call r12",
+            "xor edi, edi",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const nr::EXIT,
+            inlateout("rax") nr::CLONE as isize => answer,
+            in("rdi") FLAGS, in("rsi") top, in("rdx") tid, in("r10") tid, in("r8") tls,
+            in("r12") body,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "blr x9",
+            "mov x0, xzr",
+            "mov x8, {exit}",
+            "svc 0",
+            "brk 1",
+            "2:",
+            exit = const nr::EXIT,
+            in("x8") nr::CLONE,
+            inlateout("x0") FLAGS as isize => answer,
+            in("x1") top, in("x2") tid, in("x3") tls, in("x4") tid,
+            in("x9") body,
+            options(nostack)
+        );
+        syscall(nr::RT_SIGPROCMASK, [SIG_SETMASK, before, 0, 8, 0, 0]);
+    }
+    ok(answer).is_some()
 }
 
 /// Writes to standard error, in one call, whatever the kernel takes of it.

@@ -1,5 +1,5 @@
 //! Models of the futex lock's own algorithm, with the kernel's side of a futex modelled by a lock
-//! and a condition variable.
+//! and a condition variable, and of the word that brings a worker.
 #![cfg(tiermalloc_loom)]
 
 use loom::cell::UnsafeCell;
@@ -7,6 +7,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use tiermalloc_sync::atomic::{AtomicU32, Ordering};
+use tiermalloc_sync::errand::Errand;
 use tiermalloc_sync::futex::{State, Wait};
 
 /// A futex as the kernel makes it: comparing the word and going to sleep are one step under the lock
@@ -145,5 +146,82 @@ fn try_lock_gives_the_lock_to_at_most_one() {
         }
         other.join().unwrap();
         assert_eq!(shared.count(), 1 + mine);
+    });
+}
+
+/// Work that two threads find, and the workers that they bring.
+struct Works {
+    errand: Errand,
+    found: [AtomicU32; 2],
+    done: AtomicU32,
+    /// Touched by workers alone, of which there is one at a time.
+    workers: UnsafeCell<u32>,
+    /// What a worker leaves behind for the next one: the place where it worked.
+    place: AtomicU32,
+}
+
+// SAFETY: `workers` is touched by the one worker; loom checks that.
+unsafe impl Sync for Works {}
+// SAFETY: nothing in it belongs to a thread.
+unsafe impl Send for Works {}
+
+impl Works {
+    /// Finds work, and does it if nobody else will.
+    fn find(&self, which: usize) {
+        // Relaxed: only the word orders it.
+        self.found[which].store(1, Ordering::Relaxed);
+        if self.errand.ask() {
+            // The one before may not have left its place yet: as `Worker::start` takes it.
+            while self.place.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                thread::yield_now();
+            }
+            self.work();
+            self.place.store(0, Ordering::Release);
+        }
+    }
+
+    fn work(&self) {
+        // SAFETY: the worker's alone (E1); loom checks that.
+        self.workers.with_mut(|workers| unsafe { *workers += 1 });
+        loop {
+            self.errand.begin();
+            for found in &self.found {
+                // What was found is asked for without waiting for the newest word of it: a load that
+                // comes too early misses it.
+                if found.load(Ordering::Relaxed) != 0 && found.swap(0, Ordering::Relaxed) != 0 {
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if self.errand.leave() {
+                return;
+            }
+        }
+    }
+}
+
+/// Two threads find work at any moment of each other's and of the worker's: there is one worker at a
+/// time, and when all have left, everything that was found is done.
+#[test]
+fn nothing_is_left_undone_when_the_worker_leaves_and_there_is_one_at_a_time() {
+    loom::model(|| {
+        let works = Arc::new(Works {
+            errand: Errand::new(),
+            found: [AtomicU32::new(0), AtomicU32::new(0)],
+            done: AtomicU32::new(0),
+            workers: UnsafeCell::new(0),
+            place: AtomicU32::new(0),
+        });
+        let other = {
+            let works = Arc::clone(&works);
+            thread::spawn(move || works.find(1))
+        };
+        works.find(0);
+        other.join().unwrap();
+        assert_eq!(works.done.load(Ordering::Relaxed), 2);
+        let workers = works.workers.with(|workers| {
+            // SAFETY: the other thread is gone.
+            unsafe { *workers }
+        });
+        assert!(workers == 1 || workers == 2);
     });
 }

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_size_class::Class;
 
 use crate::slow::{cut, ends_with};
 use crate::{Budget, ObjectSource, ThreadCache};
@@ -14,16 +14,12 @@ const LOOKED_AT: usize = 256;
 /// Longest list that is believed of a cache whose thread a fork has cut off.
 const BELIEVED: usize = 1 << 16;
 
-fn classes() -> impl Iterator<Item = Class> {
-    (1..=CLASSES).filter_map(Class::from_id)
-}
-
 impl ThreadCache {
     /// Sends what has been aside since the last scavenge to the source (it lay below the low-water
     /// mark of its bin all the time), takes that much capacity away, and puts the lists aside.
     #[cold]
     pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
-        for class in classes() {
+        for class in Class::all() {
             let id = class.id();
             if self.aside_len[id].get() > 0 {
                 // SAFETY: the cache is the calling thread's own.
@@ -101,7 +97,7 @@ impl ThreadCache {
     /// # Safety
     /// The cache is the calling thread's own.
     pub unsafe fn flush_all(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
-        for class in classes() {
+        for class in Class::all() {
             if self.capacity[class.id()].get() > 0 {
                 // SAFETY: passed on to the caller.
                 unsafe { self.empty_bin(class, source)? };
@@ -135,7 +131,7 @@ impl ThreadCache {
     /// # Safety
     /// The cache is the calling thread's own.
     pub unsafe fn verify(&self, is_object: impl Fn(Class, *mut u8) -> bool) -> Result<(), Misuse> {
-        for class in classes() {
+        for class in Class::all() {
             let mut object = self.heads[class.id()].get();
             let (mut mark, mut next_mark) = (ptr::null_mut(), 1);
             // The list is believed, not the numbers: a signal's handler may have come between the two,
@@ -173,7 +169,7 @@ impl ThreadCache {
         budget: &Budget,
         is_object: impl Fn(Class, *mut u8) -> bool,
     ) {
-        for class in classes() {
+        for class in Class::all() {
             for list in [&self.heads[class.id()], &self.aside[class.id()]] {
                 let mut object = list.replace(ptr::null_mut());
                 for _ in 0..BELIEVED {

@@ -118,12 +118,18 @@ fn a_double_free_is_reported_when_the_bin_is_flushed_wherever_the_two_are() {
 #[test]
 fn a_circle_within_a_batch_is_seen_before_any_of_it_leaves() {
     let class = class_of_size(64);
-    for distance in 1..class.batch() - 1 {
+    let batch = class.batch();
+    // A longer one is seen where its objects arrive, or by the end that is missing.
+    for distance in 1..batch / 2 {
         let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
         source.books().misused = true;
         let thread = Thread::new(&source, &budget, &registry);
-        let all: Vec<_> = (0..distance).map(|_| thread.alloc(class)).collect();
-        all.iter().chain([&all[0]]).for_each(|&object| thread.free(class, object));
+        let all: Vec<_> = (0..8 * batch).map(|_| thread.alloc(class)).collect();
+        // Two batches behind the circle, so that the end of the list is nowhere near.
+        let (behind, circle) = all[..2 * batch + distance].split_at(2 * batch);
+        behind.iter().chain(circle).for_each(|&object| thread.free(class, object));
+        thread.free(class, circle[0]);
+        assert_eq!(source.stored(), 0, "the bin has room for all of them");
         let answer = thread.retire();
         assert!(matches!(answer, Err(Misuse::DoubleFree(..))), "{distance}: {answer:?}");
         assert_eq!(source.books().stores, [], "{distance}");

@@ -5,14 +5,16 @@
 //! aside and given back piece by piece, when the child takes memory or makes threads. A child that
 //! only calls exec never pays for them.
 //!
-//! A process of one thread takes no locks: nobody else can hold one, and where a signal's handler forks
+//! The first lock is the gate of the thread that gives memory back (see `background`).
+//!
+//! A process of one thread takes no other locks: nobody else can hold one, and where a signal's handler forks
 //! while it interrupts the allocator, waiting for that one would be for ever.
 
 use tiermalloc_sync::atomic::{AtomicBool, Ordering};
 use tiermalloc_thread_cache::Orphans;
 
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
-use crate::{config, hardened, thread};
+use crate::{background, config, hardened, thread};
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -48,6 +50,8 @@ unsafe extern "C" {
 
 /// Whether the fork that is under way took no locks.
 static WITHOUT_LOCKS: AtomicBool = AtomicBool::new(false);
+/// Whether it has the gate of the thread that gives memory back.
+static HAVE_GATE: AtomicBool = AtomicBool::new(false);
 
 /// Whether the process has one thread, as far as its C library knows.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -86,8 +90,11 @@ unsafe extern "C" fn prepare() {
     let alone = is_alone();
     WITHOUT_LOCKS.store(alone, Ordering::Relaxed);
     if alone {
+        HAVE_GATE.store(background::try_lock_for_fork(), Ordering::Relaxed);
         return;
     }
+    background::lock_for_fork();
+    HAVE_GATE.store(true, Ordering::Relaxed);
     hardened::lock_for_fork();
     REGISTRY.lock_for_fork();
     CENTRAL.lock_for_fork();
@@ -96,25 +103,30 @@ unsafe extern "C" fn prepare() {
 
 /// Gives them up, in the other order.
 unsafe extern "C" fn parent() {
-    if WITHOUT_LOCKS.load(Ordering::Relaxed) {
-        return;
-    }
     // SAFETY: `prepare` took them in this thread.
     unsafe {
-        heap().unlock_after_fork();
-        CENTRAL.unlock_after_fork();
-        REGISTRY.unlock_after_fork();
-        hardened::unlock_after_fork();
+        if !WITHOUT_LOCKS.load(Ordering::Relaxed) {
+            heap().unlock_after_fork();
+            CENTRAL.unlock_after_fork();
+            REGISTRY.unlock_after_fork();
+            hardened::unlock_after_fork();
+        }
+        if HAVE_GATE.load(Ordering::Relaxed) {
+            background::unlock_after_fork();
+        }
     }
 }
 
 /// Gives them up in the child, and sets the other threads' caches aside.
 unsafe extern "C" fn child() {
+    // SAFETY: the thread that forked took them, and it is the only one here.
+    unsafe {
+        background::forget(HAVE_GATE.load(Ordering::Relaxed));
+        parent();
+    }
     if WITHOUT_LOCKS.load(Ordering::Relaxed) {
         return;
     }
-    // SAFETY: the thread that forked took them, and it is the only one here.
-    unsafe { parent() };
     thread::forget_making();
     config::forget_deciding();
     if let Some(others) = REGISTRY.take_all_but(thread::existing()) {

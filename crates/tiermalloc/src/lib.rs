@@ -44,6 +44,7 @@
 #[cfg(doctest)]
 struct Readme;
 
+mod background;
 pub mod config;
 mod fatal;
 mod fork;
@@ -105,9 +106,11 @@ pub unsafe fn prepare_for_fork_by(
     fork::install_by(register);
 }
 
-/// For a library that is about to be unloaded: threads' ends are not told to the allocator any more.
-/// What threads have cached then stays with them; the allocator works on, for as long as it is there.
+/// For a library that is about to be unloaded: threads' ends are not told to the allocator any more, and
+/// no thread of its own runs. What threads have cached then stays with them; the allocator works on, for as
+/// long as it is there.
 pub fn forget_threads() {
+    background::stop();
     thread::delete_key();
 }
 

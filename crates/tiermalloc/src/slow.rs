@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use tiermalloc_size_class::{CLASSES, Class, PAGE_SHIFT};
+use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
@@ -179,7 +179,7 @@ fn flush_shared() {
     if hardened::is_chosen() {
         hardened::flush();
     }
-    for class in (1..=CLASSES).filter_map(Class::from_id) {
+    for class in Class::all() {
         certain(CENTRAL.drain(class, usize::MAX));
     }
 }

@@ -9,7 +9,7 @@ use tiermalloc_size_class::Class;
 use tiermalloc_sync::RawFutexMutex;
 use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
 
-use crate::fork;
+use crate::{background, fork};
 
 /// Bytes that all threads' caches together may hold.
 const TOTAL_CACHE: usize = 64 << 20;
@@ -23,7 +23,8 @@ const THREAD_FLOOR: usize = 16 << 10;
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
 
 /// Spans of pages, from the operating system.
-static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new());
+static HEAP: PageHeap<'static, RawFutexMutex, OsPages> =
+    PageHeap::new(&MAP, OsPages::new()).with_keeper(background::keeper);
 
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);

@@ -46,7 +46,7 @@ pub fn stats() -> Stats {
     let mut threads = 0;
     REGISTRY.for_each(|cache| {
         threads += 1;
-        for class in (1..=CLASSES).filter_map(Class::from_id) {
+        for class in Class::all() {
             cached[class.id()] += cache.cached(class);
         }
     });
@@ -55,7 +55,7 @@ pub fn stats() -> Stats {
     let mut objects = 0;
     // Before the central cache is asked: what leaves meanwhile counts as nothing twice.
     stats.quarantine = hardened::held();
-    for class in (1..=CLASSES).filter_map(Class::from_id) {
+    for class in Class::all() {
         let per_class = CENTRAL.stats(class);
         let transfer = per_class.transfer.min(per_class.out);
         let cached = cached[class.id()].min(per_class.out - transfer);

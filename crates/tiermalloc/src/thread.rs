@@ -11,7 +11,7 @@ use tiermalloc_thread_cache::ThreadCache;
 
 use crate::config::{self, Pool};
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
-use crate::{fatal, fork, tls};
+use crate::{background, fatal, fork, tls};
 
 /// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -161,7 +161,9 @@ fn give_back(dirty_before: usize, threads_left: usize) {
         return;
     }
     let dirty = heap().stats().dirty_pages;
-    if dirty > KEEP_AT_EXIT {
+    // Threads that come and go use again what those before them have left; what none of them uses, the
+    // thread in the background will find.
+    if dirty > KEEP_AT_EXIT && !background::keeper() {
         heap().release_some(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
     }
 }

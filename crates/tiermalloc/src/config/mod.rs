@@ -46,6 +46,8 @@ pub enum Pool {
 pub struct Config {
     /// Which tiers serve.
     pub pool: Pool,
+    /// Whether a thread of the allocator's own may give memory back while the program does something else.
+    pub background: bool,
     /// In the hardened pool: whether freed objects are filled with zeros, and not with 0xdb.
     pub zero_on_free: bool,
     /// In the hardened pool: bytes of freed objects that wait before they are used again.
@@ -56,6 +58,7 @@ impl Config {
     /// What holds where nobody has said anything.
     pub const DEFAULT: Self = Self {
         pool: if cfg!(feature = "hardened") { Pool::Hardened } else { Pool::Tiered },
+        background: true,
         zero_on_free: false,
         quarantine: 4 << 20,
     };

@@ -17,7 +17,7 @@ pub struct Key {
 }
 
 /// All keys, in the order in which they are listed.
-pub static KEYS: [Key; 3] = [
+pub static KEYS: [Key; 4] = [
     Key {
         name: "pool",
         kind: Kind::Choice(&["tiered", "central", "hardened"]),
@@ -30,6 +30,17 @@ pub static KEYS: [Key; 3] = [
                     1 => Pool::Central,
                     _ => Pool::Hardened,
                 };
+            }
+        },
+    },
+    Key {
+        name: "background",
+        kind: Kind::Switch,
+        meaning: "a thread comes now and then and gives free memory back, also while the program sleeps",
+        get: |config| Value::Switch(config.background),
+        set: |config, value| {
+            if let Value::Switch(on) = value {
+                config.background = on;
             }
         },
     },

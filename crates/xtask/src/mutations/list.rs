@@ -55,7 +55,7 @@ pub struct Witness {
 pub enum Target {
     /// `tests/loom.rs`, built for loom.
     Loom,
-    /// `tests/NAME.rs`.
+    /// `tests/NAME.rs`; `lib` stands for the tests that stand beside the code.
     Test(String),
 }
 

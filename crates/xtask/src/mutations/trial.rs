@@ -70,13 +70,16 @@ impl Bench {
             Target::Loom => {
                 loom::test_command(&self.copy, &self.scratch.join("loom"), loom::PREEMPTIONS_QUICK)
             }
-            Target::Test(file) => cargo()
-                .dir(&self.copy)
-                // The same cases each time, and no time spent on making a failure smaller.
-                .env("PROPTEST_RNG_SEED", "1")
-                .env("PROPTEST_MAX_SHRINK_ITERS", "0")
-                .args(["test", "--test", file, "--target-dir"])
-                .arg(self.scratch.join("test")),
+            Target::Test(file) => match file.as_str() {
+                "lib" => cargo().args(["test", "--lib"]),
+                file => cargo().args(["test", "--test", file]),
+            }
+            .dir(&self.copy)
+            // The same cases each time, and no time spent on making a failure smaller.
+            .env("PROPTEST_RNG_SEED", "1")
+            .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+            .arg("--target-dir")
+            .arg(self.scratch.join("test")),
         };
         command.env("RUST_BACKTRACE", "0").args(["--package", &workspace::package_name(krate)])
     }
