@@ -15,6 +15,7 @@
 
 mod aarch64;
 mod arrows;
+mod bench;
 mod callgrind;
 mod ci;
 mod coverage;
@@ -63,6 +64,8 @@ enum Command {
     Instructions(instructions::Args),
     /// Run real programs under libtiermalloc.so and compare what they print
     RealPrograms(real_programs::Args),
+    /// Time and memory beside other allocators; `bench --help` has its options
+    Bench(bench::Args),
     /// Ratio of start-up time, and memory of an empty program under the library
     Startup(startup::Args),
     /// Check that the crates depend on each other downwards only
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Sanitize(args) => sanitize::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::RealPrograms(args) => real_programs::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Startup(args) => startup::run(&args),
         Command::Arrows(args) => arrows::run(&args),
         Command::Msrv(args) => msrv::run(&args),

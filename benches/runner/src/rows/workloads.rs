@@ -1,0 +1,138 @@
+//! Workloads in C and C++.
+//!
+//! Each is one file in `benches/workloads/`, called as `NAME THREADS SCALE [EXTRA...]`. It does a
+//! fixed amount of work, prints figures that depend on the work alone (they are compared between
+//! allocators), and takes a second or so at scale 1 with the system's allocator.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Row, Work, is_wanted};
+use crate::files::{Places, Result, is_fresh, tool};
+use crate::record::Section;
+
+/// How many threads a row has.
+#[derive(Clone, Copy)]
+enum Threads {
+    /// This many, on any machine.
+    Fixed(u32),
+    /// As many as the machine has processors, within bounds.
+    All,
+}
+
+struct Workload {
+    name: &'static str,
+    /// The file in `benches/workloads/`.
+    source: &'static str,
+    threads: Threads,
+    extra: &'static [&'static str],
+    about: &'static str,
+}
+
+/// One row, in the shortest form.
+const fn w(
+    name: &'static str,
+    source: &'static str,
+    threads: Threads,
+    about: &'static str,
+) -> Workload {
+    Workload { name, source, threads, extra: &[], about }
+}
+
+use Threads::{All, Fixed};
+
+const WORKLOADS: &[Workload] = &[
+    w("alloc-test", "alloc-test.c", Fixed(1), "random replacement in a large live set"),
+    w("alloc-test-n", "alloc-test.c", All, "the same in every thread, each with a set of its own"),
+    w("cache-scratch", "cache-scratch.c", All, "small objects handed out side by side, then rewritten"),
+    w("cfrac", "cfrac.c", Fixed(1), "factorisation with small bignums, an object for each result"),
+    w("larson", "larson.c", Fixed(1), "a server's slots, replaced at random, handed to new threads"),
+    w("larson-n", "larson.c", All, "the same with as many servers as processors"),
+];
+
+/// The rows whose names are asked for, their programs compiled.
+pub fn rows(places: &Places, patterns: &[String], processors: u32) -> Result<Vec<Row>> {
+    let wanted = WORKLOADS.iter().filter(|workload| is_wanted(workload.name, patterns));
+    wanted
+        .map(|workload| {
+            let threads = match workload.threads {
+                Fixed(count) => count,
+                All => processors.clamp(2, 16),
+            };
+            Ok(Row {
+                section: Section::Preload,
+                name: workload.name.to_owned(),
+                about: workload.about.to_owned(),
+                work: Work::Workload {
+                    program: compile(places, workload.source)?,
+                    threads,
+                    extra: workload.extra.iter().map(|&text| text.to_owned()).collect(),
+                },
+                limit_s: 300,
+            })
+        })
+        .collect()
+}
+
+/// Names and what they are, for `--list`.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    WORKLOADS.iter().map(|workload| (workload.name, workload.about))
+}
+
+/// Compiles a workload, unless that was done since its sources changed.
+pub fn compile(places: &Places, source: &str) -> Result<PathBuf> {
+    let dir = places.benches().join("workloads");
+    let (stem, extension) = source.split_once('.').unwrap_or((source, "c"));
+    let program = places.scratch("workloads")?.join(stem);
+    let sources = [dir.join(source), dir.join("common.h")];
+    if is_fresh(&program, &sources) {
+        return Ok(program);
+    }
+    let (compiler, standard) =
+        if extension == "cc" { ("c++", "-std=c++17") } else { ("cc", "-std=gnu11") };
+    // A pair of malloc and free that the compiler sees in one place must not vanish.
+    let flags = ["-O2", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-builtin-malloc"];
+    let more = ["-fno-builtin-calloc", "-fno-builtin-realloc", "-fno-builtin-free"];
+    tool(
+        Command::new(compiler)
+            .args(flags)
+            .args(more)
+            .args([standard, "-o"])
+            .arg(&program)
+            .arg(&sources[0])
+            .arg("-lm"),
+    )
+    .map_err(|reason| format!("{source}: {reason}"))?;
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_their_sources_are_there() {
+        let dir = Places::find().unwrap().benches().join("workloads");
+        for pair in WORKLOADS.windows(2) {
+            assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
+        }
+        for workload in WORKLOADS {
+            assert!(dir.join(workload.source).is_file(), "{}", workload.source);
+        }
+    }
+
+    #[test]
+    fn every_workload_does_the_same_twice() {
+        let places = Places::find().unwrap();
+        for row in rows(&places, &[], 2).unwrap() {
+            let Work::Workload { program, threads, extra } = &row.work else { unreachable!() };
+            let run = || {
+                let args = [threads.to_string(), "0.01".to_owned()];
+                tool(Command::new(program).args(args).args(extra)).unwrap()
+            };
+            let first = run();
+            assert!(first.contains("checksum "), "{}: {first}", row.name);
+            assert_eq!(first, run(), "{}", row.name);
+        }
+    }
+}

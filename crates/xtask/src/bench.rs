@@ -1,0 +1,53 @@
+//! `cargo xtask bench`: builds the driver in `benches/runner/` and hands everything over to it.
+//!
+//! The driver is a package of its own, with plots and progress bars, so that this one stays quick to
+//! build. What is left here is what every command shares: finding the target directory, and
+//! `--install` through apt.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::shell::{Result, cargo, cmd};
+use crate::{packages, workspace};
+
+/// The package of the driver.
+pub const RUNNER: &str = "benches/runner";
+
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct Args {
+    /// Options of the driver; `cargo xtask bench --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+    options: Vec<OsString>,
+}
+
+pub fn run(args: &Args) -> Result {
+    let driver = build()?;
+    let root = workspace::root()?;
+    let target = workspace::target_dir()?;
+    let start = || {
+        cmd(&driver)
+            .quiet()
+            .env("TIERMALLOC_BENCH_ROOT", &root)
+            .env("TIERMALLOC_BENCH_TARGET", &target)
+    };
+    if args.options.iter().any(|option| option == "--install") {
+        let wanted = start().arg("--packages").read()?;
+        packages::install(&wanted.lines().collect::<Vec<_>>())?;
+    }
+    start().args(&args.options).run()
+}
+
+/// Builds the driver and returns where it lies.
+fn build() -> Result<PathBuf> {
+    let target = workspace::target_dir()?.join(RUNNER);
+    cargo()
+        .quiet()
+        .dir(workspace::root()?)
+        .args(["build", "--quiet", "--manifest-path"])
+        .arg(format!("{RUNNER}/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .run()?;
+    Ok(target.join("debug/tiermalloc-bench-runner"))
+}
