@@ -12,7 +12,7 @@ use crate::table::Table;
 use crate::{arrows, instructions, loom, msrv, real_programs, workspace};
 
 /// Packages outside the workspace that are held to the same formatting and lints.
-const OUTSIDE: &[&str] = &["benches/instructions"];
+const OUTSIDE: &[&str] = &["benches/instructions", "benches/global"];
 /// And one that only a nightly compiler builds, held to the formatting.
 const NIGHTLY: &str = "fuzz";
 

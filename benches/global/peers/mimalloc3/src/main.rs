@@ -1,0 +1,7 @@
+//! The workloads on mimalloc, version 3.
+
+mod peer;
+
+fn main() -> std::process::ExitCode {
+    workloads::main(&peer::PEER)
+}

@@ -1,0 +1,7 @@
+//! The workloads on mnemosyne.
+
+mod peer;
+
+fn main() -> std::process::ExitCode {
+    workloads::main(&peer::PEER)
+}

@@ -1,0 +1,7 @@
+//! The workloads on rpmalloc.
+
+mod peer;
+
+fn main() -> std::process::ExitCode {
+    workloads::main(&peer::PEER)
+}

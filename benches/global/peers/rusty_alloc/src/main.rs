@@ -1,0 +1,7 @@
+//! The workloads on rusty_alloc.
+
+mod peer;
+
+fn main() -> std::process::ExitCode {
+    workloads::main(&peer::PEER)
+}
