@@ -57,13 +57,13 @@ pub const RECIPES: &[Recipe] = &[
     Recipe {
         name: "tcmalloc",
         package: "libtcmalloc-sys",
-        version: |_| Some("google/tcmalloc of that crate".into()),
+        version: |_| Some("google/tcmalloc".into()),
         build: build_tcmalloc::build,
     },
     Recipe {
         name: "jemalloc",
         package: "tikv-jemalloc-sys",
-        version: |source| source.crate_version.split_once('+').map(|(_, jemalloc)| jemalloc.into()),
+        version: jemalloc_own_version,
         build: jemalloc,
     },
     Recipe { name: "rpmalloc", package: "rpmalloc-sys", version: rpmalloc_version, build: rpmalloc },
@@ -86,7 +86,9 @@ pub fn library(places: &Places, recipe: &Recipe) -> Result<(PathBuf, String)> {
     }
     let library = source.library.canonicalize().map_err(at(&source.library))?;
     let own = (recipe.version)(&source).map(|v| format!("{v}, ")).unwrap_or_default();
-    Ok((library, format!("{own}{} {}", recipe.package, source.crate_version)))
+    // Without what some crates append, which is the commit of what they carry.
+    let version = source.crate_version.split('+').next().unwrap_or_default();
+    Ok((library, format!("{own}{} {version}", recipe.package)))
 }
 
 /// Throws away what was built of a recipe and why it could not be, so that it is built again.
@@ -202,6 +204,12 @@ fn jemalloc(source: &Source) -> Result {
     tool(Command::new("make").current_dir(&work).args([&jobs, "build_lib_shared"]))?;
     let built = work.join("lib/libjemalloc.so.2");
     fs::copy(&built, &source.library).map(drop).map_err(at(&built))
+}
+
+/// What stands behind the `+` of the crate's version, without the commit.
+fn jemalloc_own_version(source: &Source) -> Option<String> {
+    let (_, version) = source.crate_version.split_once('+')?;
+    version.split('-').next().map(str::to_owned)
 }
 
 /// `5.3.1-0-g81034ce...`, which configure wants whole.
