@@ -66,7 +66,12 @@ pub const RECIPES: &[Recipe] = &[
         version: jemalloc_own_version,
         build: jemalloc,
     },
-    Recipe { name: "rpmalloc", package: "rpmalloc-sys", version: rpmalloc_version, build: rpmalloc },
+    Recipe {
+        name: "rpmalloc",
+        package: "rpmalloc-sys",
+        version: rpmalloc_version,
+        build: rpmalloc,
+    },
 ];
 
 /// The library of a recipe and its version, built if it is not there.
@@ -79,7 +84,8 @@ pub fn library(places: &Places, recipe: &Recipe) -> Result<(PathBuf, String)> {
         }
         eprintln!("building {} from {} {}", recipe.name, recipe.package, source.crate_version);
         if let Err(reason) = make(recipe, &source) {
-            let reason = format!("could not be built: {}", last_lines(&reason, 3).replace('\n', " / "));
+            let reason =
+                format!("could not be built: {}", last_lines(&reason, 3).replace('\n', " / "));
             fs::write(&failed, &reason).map_err(at(&failed))?;
             return Err(reason);
         }
@@ -193,7 +199,8 @@ fn jemalloc(source: &Source) -> Result {
     // The crate carries the generated script beside the sources.
     tool(Command::new("cp").arg(source.dir.join("configure/configure")).arg(&work))?;
     // Without a repository around it, it takes its version from what it is told.
-    let (_, version) = source.crate_version.split_once('+').ok_or("a version without jemalloc's")?;
+    let (_, version) =
+        source.crate_version.split_once('+').ok_or("a version without jemalloc's")?;
     tool(
         Command::new("sh")
             .current_dir(&work)

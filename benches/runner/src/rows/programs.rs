@@ -75,12 +75,11 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// The rows whose names are asked for; and those that cannot be run here, with the reason.
-pub fn rows(
-    places: &Places,
-    patterns: &[String],
-    libc: &Path,
-) -> Result<(Vec<Row>, Vec<(String, String)>)> {
+/// Names of rows that cannot be run here, each with the reason.
+type Missing = Vec<(String, String)>;
+
+/// The rows whose names are asked for; and those that cannot be run here.
+pub fn rows(places: &Places, patterns: &[String], libc: &Path) -> Result<(Vec<Row>, Missing)> {
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for program in PROGRAMS.iter().filter(|program| is_wanted(program.name, patterns)) {
         let missing: Vec<&str> =

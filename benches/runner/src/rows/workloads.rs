@@ -106,7 +106,8 @@ pub fn compile(places: &Places, source: &str) -> Result<PathBuf> {
     let dir = places.benches().join("workloads");
     let (stem, extension) = source.split_once('.').unwrap_or((source, "c"));
     let program = places.scratch("workloads")?.join(stem);
-    let sources = [dir.join(source), dir.join("common.h"), dir.join("mailbox.h")];
+    let mut sources = vec![dir.join(source)];
+    sources.extend(["common.h", "mailbox.h", "resident.h"].map(|header| dir.join(header)));
     if is_fresh(&program, &sources) {
         return Ok(program);
     }
