@@ -111,7 +111,10 @@ mod tests {
     fn a_tool_that_fails_is_named_and_quoted() {
         let error = tool(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
         assert!(error.starts_with("sh: exit status: 3") && error.ends_with("why"), "{error}");
-        assert_eq!(tool(&mut Command::new("no-such-tool")).unwrap_err(), "no-such-tool is not installed");
+        assert_eq!(
+            tool(&mut Command::new("no-such-tool")).unwrap_err(),
+            "no-such-tool is not installed"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::files::{Places, Result, at, is_fresh, last_lines, tool};
 
@@ -91,7 +92,11 @@ impl Launcher {
 
     /// As [`Launcher::run`], with variables for the program's environment.
     pub fn run_with(&self, job: &Job, variables: &[(&str, &str)]) -> Result<Finished> {
-        let file = |name: &str| self.scratch.join(format!("{name}-{}", std::process::id()));
+        // Experiments that mostly sleep run side by side.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file =
+            |name: &str| self.scratch.join(format!("{name}-{}-{number}", std::process::id()));
         let (report, out, err) = (file("report"), file("stdout"), file("stderr"));
         let _ = fs::remove_file(&report);
         let mut command = Command::new(&self.program);
@@ -127,7 +132,11 @@ impl Launcher {
             (Ending::Exit(0), usage) => Ok(Finished { usage, stdout }),
             (ending, _) => {
                 let said = last_lines(&said, 3);
-                Err(format!("{}{}{said}", ending.describe(job.limit_s), if said.is_empty() { "" } else { ": " }))
+                Err(format!(
+                    "{}{}{said}",
+                    ending.describe(job.limit_s),
+                    if said.is_empty() { "" } else { ": " }
+                ))
             }
         }
     }
@@ -160,9 +169,13 @@ impl Ending {
 fn parse_report(line: &str) -> Result<(Ending, Usage)> {
     let wrong = || format!("not a report of launch: {line:?}");
     let (how, numbers) = line.trim().split_once(' ').ok_or_else(wrong)?;
-    let numbers: Vec<u64> =
-        numbers.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().map_err(|_| wrong())?;
-    let &[code, wall, user, system, peak, minor, _major, _voluntary, preempted] = &numbers[..] else {
+    let numbers: Vec<u64> = numbers
+        .split(' ')
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| wrong())?;
+    let &[code, wall, user, system, peak, minor, _major, _voluntary, preempted] = &numbers[..]
+    else {
         return Err(wrong());
     };
     let ending = match how {
@@ -188,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_report_is_read_in_its_units() {
-        let (ending, usage) = parse_report("exit 0 1500000000 1000000 20000 2048 300 1 2 9\n").unwrap();
+        let (ending, usage) =
+            parse_report("exit 0 1500000000 1000000 20000 2048 300 1 2 9\n").unwrap();
         assert_eq!(ending, Ending::Exit(0));
         assert_eq!((usage.wall_s, usage.user_s, usage.system_s), (1.5, 1.0, 0.02));
         assert_eq!((usage.peak_kib, usage.minor_faults, usage.preempted), (2048, 300, 9));

@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn the_files_of_proc_are_read() {
-        assert_eq!(field("model name\t: Some CPU\nflags : x\n", "model name").as_deref(), Some("Some CPU"));
+        assert_eq!(
+            field("model name\t: Some CPU\nflags : x\n", "model name").as_deref(),
+            Some("Some CPU")
+        );
         assert_eq!(memory_gib("MemTotal:  2097152 kB\n"), Some(2.0));
         assert_eq!(chosen("always [madvise] never\n").as_deref(), Some("madvise"));
         assert!(describe().iter().any(|(name, _)| name == "kernel"));

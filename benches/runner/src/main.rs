@@ -11,6 +11,7 @@
 //! | [`order`] | draws the order of the runs |
 //! | [`launch`] | runs one program and reads what it took |
 //! | [`measure`] | runs them all, round after round, with [`progress`] |
+//! | [`memory`], [`scaling`] | experiments whose result is not a time, and curves |
 //! | [`record`] | the raw data, a line a run |
 //! | [`summary`], [`stats`] | medians, ratios, means |
 //! | [`report`] | tables and plots |
@@ -22,6 +23,7 @@ mod files;
 mod launch;
 mod machine;
 mod measure;
+mod memory;
 mod options;
 mod order;
 mod peers;
@@ -29,9 +31,11 @@ mod progress;
 mod record;
 mod report;
 mod rows;
+mod scaling;
 mod stats;
 mod summary;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,6 +43,7 @@ use clap::Parser;
 use files::{Places, Result};
 use launch::Launcher;
 use options::Options;
+use peers::Peer;
 use record::{Absent, Line, PeerNote, Recorder, RowNote, Section, Series};
 use rows::Table;
 
@@ -55,7 +60,10 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result {
     let places = Places::find()?;
     if options.packages {
-        peers::packages().into_iter().chain(rows::programs::packages()).for_each(|p| println!("{p}"));
+        peers::packages()
+            .into_iter()
+            .chain(rows::programs::packages())
+            .for_each(|p| println!("{p}"));
         return Ok(());
     }
     if options.list {
@@ -67,7 +75,10 @@ fn run(options: &Options) -> Result {
     if let Some(file) = &options.render {
         let lines = record::read(file)?;
         print!("{}", report::text(&lines));
-        return Ok(());
+        let beside = file.parent().unwrap_or(Path::new("")).to_owned();
+        let out = options.out.clone().unwrap_or(beside);
+        files::create_dir(&out)?;
+        return report::write_to(&out, &lines);
     }
     measure(&places, options)
 }
@@ -79,6 +90,8 @@ fn list(places: &Places) -> Result {
     };
     show("preload:", &mut rows::workloads::list());
     show("real:", &mut rows::programs::list());
+    show("memory:", &mut memory::EXPERIMENTS.iter().map(|e| (e.name, e.about)));
+    show("scaling:", &mut scaling::CURVES.iter().map(|c| (c.name, c.title)));
     println!("allocators to preload:\n  {}", peers::names().join(" "));
     if let Ok(names) = rows::global::names(places) {
         println!("allocators linked into Rust:\n  {}", names.join(" "));
@@ -105,6 +118,7 @@ fn measure(places: &Places, options: &Options) -> Result {
     let launcher = Launcher::build(places)?;
     let threads = machine::processors();
     let (mut tables, mut absent) = (Vec::new(), Vec::new());
+    let mut preloaded = Vec::new();
     let missing = |section: Section, row: &str, peer: &str, reason: &str| Absent {
         section,
         row: row.to_owned(),
@@ -133,6 +147,7 @@ fn measure(places: &Places, options: &Options) -> Result {
             absent.extend(without.map(|(row, reason)| missing(Section::Real, row, "", reason)));
             tables.push(Table { section: Section::Real, rows, peers: found.peers.clone() });
         }
+        preloaded = found.peers;
     }
     if sections.contains(&Section::Global) && places.benches().join("global").is_dir() {
         let built = rows::global::build(places, &options.only, &options.peers)?;
@@ -158,34 +173,60 @@ fn measure(places: &Places, options: &Options) -> Result {
         threads,
         seed: effort.seed,
         machine: machine::describe(),
-        peers: tables.iter().flat_map(peer_notes).collect(),
-        rows: tables.iter().flat_map(row_notes).collect(),
+        peers: peer_notes(&tables, &preloaded, &sections),
+        rows: row_notes(&tables, &sections, &options.only),
     }))?;
     for absent in absent {
         recorder.write(Line::Absent(absent))?;
     }
     measure::run(places, &launcher, &tables, effort, &mut recorder)?;
+    if sections.contains(&Section::Memory) {
+        let length = options.length();
+        memory::run(places, &launcher, &preloaded, &options.only, length, &mut recorder)?;
+    }
+    if sections.contains(&Section::Scaling) {
+        let (quick, seed) = (options.quick, effort.seed);
+        scaling::run(places, &launcher, &preloaded, &options.only, quick, seed, &mut recorder)?;
+    }
     print!("{}", report::text(recorder.lines()));
+    report::write_to(&out, recorder.lines())?;
     println!("\nraw data, tables and plots: {}", out.display());
     Ok(())
 }
 
-fn peer_notes(table: &Table) -> impl Iterator<Item = PeerNote> {
-    let section = table.section;
-    table.peers.iter().map(move |peer| PeerNote {
-        section,
-        name: peer.name.clone(),
-        version: peer.version.clone(),
-    })
+/// The allocators of every section that runs.
+fn peer_notes(tables: &[Table], preloaded: &[Peer], sections: &[Section]) -> Vec<PeerNote> {
+    let of_tables = tables.iter().map(|table| (table.section, table.peers.as_slice()));
+    let others = [Section::Memory, Section::Scaling].into_iter();
+    let others = others.filter(|section| sections.contains(section)).map(|s| (s, preloaded));
+    let note = |(section, peers): (Section, &[Peer])| -> Vec<PeerNote> {
+        let one = |peer: &Peer| PeerNote {
+            section,
+            name: peer.name.clone(),
+            version: peer.version.clone(),
+        };
+        peers.iter().map(one).collect()
+    };
+    of_tables.chain(others).flat_map(note).collect()
 }
 
-fn row_notes(table: &Table) -> impl Iterator<Item = RowNote> {
-    let section = table.section;
-    table.rows.iter().map(move |row| RowNote {
-        section,
-        name: row.name.clone(),
-        about: row.about.clone(),
-    })
+/// The rows of every section that runs.
+fn row_notes(tables: &[Table], sections: &[Section], patterns: &[String]) -> Vec<RowNote> {
+    let rows = tables.iter().flat_map(|table| &table.rows);
+    let mut notes: Vec<RowNote> = rows
+        .map(|row| RowNote {
+            section: row.section,
+            name: row.name.clone(),
+            about: row.about.clone(),
+        })
+        .collect();
+    if sections.contains(&Section::Memory) {
+        notes.extend(memory::notes(patterns));
+    }
+    if sections.contains(&Section::Scaling) {
+        notes.extend(scaling::notes(patterns));
+    }
+    notes
 }
 
 /// The command as a person would repeat it, without the directories of this machine.

@@ -6,6 +6,7 @@ use clap::Parser;
 
 use crate::files::Result;
 use crate::measure::Effort;
+use crate::memory::Length;
 use crate::peers::SYSTEM;
 use crate::record::Section;
 
@@ -96,9 +97,10 @@ impl Options {
         }
     }
 
-    /// Seconds of the producer/consumer experiment.
-    pub fn soak_s(&self) -> u32 {
-        self.seconds.unwrap_or(if self.quick { 5 } else { 60 })
+    /// How long the experiments about memory are.
+    pub fn length(&self) -> Length {
+        let (idle_s, soak_s, times) = if self.quick { (5, 5, 1) } else { (10, 60, 3) };
+        Length { idle_s, soak_s: self.seconds.unwrap_or(soak_s), times }
     }
 
     /// Whether this is a series that is worth keeping in the repository.

@@ -85,7 +85,11 @@ impl Progress {
 /// `45 s`, `3 min 20 s`.
 pub fn shown(seconds: f64) -> String {
     let whole = seconds.round() as u64;
-    if whole < 60 { format!("{whole} s") } else { format!("{} min {:02} s", whole / 60, whole % 60) }
+    if whole < 60 {
+        format!("{whole} s")
+    } else {
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    }
 }
 
 #[cfg(test)]

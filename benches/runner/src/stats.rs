@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn quartiles_interpolate_and_do_not_depend_on_the_order() {
         let stat = Stat::of(&[4.0, 1.0, 3.0, 2.0, 5.0]).unwrap();
-        assert_eq!((stat.min, stat.p25, stat.median, stat.p75, stat.max), (1.0, 2.0, 3.0, 4.0, 5.0));
+        assert_eq!(
+            (stat.min, stat.p25, stat.median, stat.p75, stat.max),
+            (1.0, 2.0, 3.0, 4.0, 5.0)
+        );
         assert_eq!(stat.count, 5);
         assert_eq!(Stat::of(&[1.0, 2.0]).unwrap().median, 1.5);
         assert_eq!(Stat::of(&[7.0]).unwrap().spread(), 0.0);

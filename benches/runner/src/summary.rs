@@ -108,11 +108,10 @@ impl Matrix {
         }
         // A cell that failed later on has runs, and is out all the same.
         for line in lines {
-            if let Line::Absent(absent) = line {
-                if absent.section == section {
-                    for metric in Metric::ALL {
-                        samples.remove(&(absent.row.clone(), absent.peer.clone(), metric));
-                    }
+            let Line::Absent(absent) = line else { continue };
+            if absent.section == section {
+                for metric in Metric::ALL {
+                    samples.remove(&(absent.row.clone(), absent.peer.clone(), metric));
                 }
             }
         }
@@ -193,9 +192,8 @@ impl Matrix {
 
     /// The geometric mean of `peer`'s figures by those of `other`, over the rows that both have.
     fn mean_by(&self, peer: &str, other: &str, metric: Metric) -> Option<f64> {
-        let ratio = |row: &String| {
-            Some(self.median(row, peer, metric)? / self.median(row, other, metric)?)
-        };
+        let ratio =
+            |row: &String| Some(self.median(row, peer, metric)? / self.median(row, other, metric)?);
         geometric_mean(self.rows.iter().filter_map(ratio))
     }
 

@@ -57,16 +57,21 @@ pub const RECIPES: &[Recipe] = &[
     Recipe {
         name: "tcmalloc",
         package: "libtcmalloc-sys",
-        version: |_| Some("google/tcmalloc of that crate".into()),
+        version: |_| Some("google/tcmalloc".into()),
         build: build_tcmalloc::build,
     },
     Recipe {
         name: "jemalloc",
         package: "tikv-jemalloc-sys",
-        version: |source| source.crate_version.split_once('+').map(|(_, jemalloc)| jemalloc.into()),
+        version: jemalloc_own_version,
         build: jemalloc,
     },
-    Recipe { name: "rpmalloc", package: "rpmalloc-sys", version: rpmalloc_version, build: rpmalloc },
+    Recipe {
+        name: "rpmalloc",
+        package: "rpmalloc-sys",
+        version: rpmalloc_version,
+        build: rpmalloc,
+    },
 ];
 
 /// The library of a recipe and its version, built if it is not there.
@@ -79,14 +84,17 @@ pub fn library(places: &Places, recipe: &Recipe) -> Result<(PathBuf, String)> {
         }
         eprintln!("building {} from {} {}", recipe.name, recipe.package, source.crate_version);
         if let Err(reason) = make(recipe, &source) {
-            let reason = format!("could not be built: {}", last_lines(&reason, 3).replace('\n', " / "));
+            let reason =
+                format!("could not be built: {}", last_lines(&reason, 3).replace('\n', " / "));
             fs::write(&failed, &reason).map_err(at(&failed))?;
             return Err(reason);
         }
     }
     let library = source.library.canonicalize().map_err(at(&source.library))?;
     let own = (recipe.version)(&source).map(|v| format!("{v}, ")).unwrap_or_default();
-    Ok((library, format!("{own}{} {}", recipe.package, source.crate_version)))
+    // Without what some crates append, which is the commit of what they carry.
+    let version = source.crate_version.split('+').next().unwrap_or_default();
+    Ok((library, format!("{own}{} {version}", recipe.package)))
 }
 
 /// Throws away what was built of a recipe and why it could not be, so that it is built again.
@@ -191,7 +199,8 @@ fn jemalloc(source: &Source) -> Result {
     // The crate carries the generated script beside the sources.
     tool(Command::new("cp").arg(source.dir.join("configure/configure")).arg(&work))?;
     // Without a repository around it, it takes its version from what it is told.
-    let (_, version) = source.crate_version.split_once('+').ok_or("a version without jemalloc's")?;
+    let (_, version) =
+        source.crate_version.split_once('+').ok_or("a version without jemalloc's")?;
     tool(
         Command::new("sh")
             .current_dir(&work)
@@ -202,6 +211,12 @@ fn jemalloc(source: &Source) -> Result {
     tool(Command::new("make").current_dir(&work).args([&jobs, "build_lib_shared"]))?;
     let built = work.join("lib/libjemalloc.so.2");
     fs::copy(&built, &source.library).map(drop).map_err(at(&built))
+}
+
+/// What stands behind the `+` of the crate's version, without the commit.
+fn jemalloc_own_version(source: &Source) -> Option<String> {
+    let (_, version) = source.crate_version.split_once('+')?;
+    version.split('-').next().map(str::to_owned)
 }
 
 /// `5.3.1-0-g81034ce...`, which configure wants whole.

@@ -32,7 +32,9 @@ pub fn build(source: &Source) -> Result {
     let worker = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(file), Some(object)) = (files.get(number), objects.get(number)) else { return };
+            let (Some(file), Some(object)) = (files.get(number), objects.get(number)) else {
+                return;
+            };
             if let Err(reason) = compile(&source.dir, file, object) {
                 next.store(files.len(), Ordering::Relaxed);
                 if let Ok(mut failure) = failure.lock() {
@@ -59,7 +61,13 @@ fn compile(dir: &Path, file: &str, object: &Path) -> Result {
     cxx.current_dir(dir)
         .args(["-O2", "-std=c++17", "-fPIC", "-pthread", "-DNDEBUG", "-DNOMINMAX", "-w"])
         .args(["-fno-omit-frame-pointer", "-ftls-model=initial-exec"])
-        .args(["-DTCMALLOC_INTERNAL_8K_PAGES", "-Ic_src/abseil-cpp", "-Ic_src/tcmalloc", "-c", "-o"])
+        .args([
+            "-DTCMALLOC_INTERNAL_8K_PAGES",
+            "-Ic_src/abseil-cpp",
+            "-Ic_src/tcmalloc",
+            "-c",
+            "-o",
+        ])
         .arg(object)
         .arg(file);
     tool(&mut cxx).map(drop)

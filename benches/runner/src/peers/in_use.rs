@@ -27,7 +27,9 @@ impl Whose {
         let program = places.scratch("launch")?.join("whose");
         if !is_fresh(&program, std::slice::from_ref(&source)) {
             let mut cc = Command::new("cc");
-            tool(cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(&source).arg("-ldl"))?;
+            tool(
+                cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(&source).arg("-ldl"),
+            )?;
         }
         Ok(Self { program })
     }
@@ -160,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_program_bound_to_another_malloc_is_found_out() {
-        let system = Peer { name: "glibc".into(), library: None, executable: None, version: String::new() };
+        let system =
+            Peer { name: "glibc".into(), library: None, executable: None, version: String::new() };
         let check = |text: &str| {
             let dir = std::env::temp_dir().join(format!("bench-bindings-{}", std::process::id()));
             let bindings = Bindings::at(dir.clone()).unwrap();

@@ -48,7 +48,11 @@ struct Packaged {
 }
 
 const PACKAGED: &[Packaged] = &[
-    Packaged { name: "gperftools", package: "libtcmalloc-minimal4", file: "libtcmalloc_minimal.so." },
+    Packaged {
+        name: "gperftools",
+        package: "libtcmalloc-minimal4",
+        file: "libtcmalloc_minimal.so.",
+    },
     Packaged { name: "tbbmalloc", package: "libtbbmalloc2", file: "libtbbmalloc_proxy.so." },
     Packaged { name: "mimalloc-deb", package: "libmimalloc2.0", file: "libmimalloc.so." },
     Packaged { name: "jemalloc-deb", package: "libjemalloc2", file: "libjemalloc.so." },
@@ -91,7 +95,10 @@ pub fn find(
         let path = path.canonicalize().map_err(at(path));
         let named = |path: PathBuf| Peer {
             name: name.clone(),
-            version: format!("as given: {}", path.file_name().unwrap_or_default().to_string_lossy()),
+            version: format!(
+                "as given: {}",
+                path.file_name().unwrap_or_default().to_string_lossy()
+            ),
             library: Some(path),
             executable: None,
         };
@@ -133,9 +140,11 @@ impl Packaged {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(self.file))
         });
         let file = file.ok_or_else(|| format!("{} has no {}", self.package, self.file))?;
-        let version = tool(
-            Command::new("dpkg-query").args(["--show", "--showformat=${Version}", self.package]),
-        )?;
+        let version = tool(Command::new("dpkg-query").args([
+            "--show",
+            "--showformat=${Version}",
+            self.package,
+        ]))?;
         Ok((file.canonicalize().map_err(at(file))?, format!("{} {version}", self.package)))
     }
 }
@@ -169,4 +178,19 @@ fn our_version(places: &Places) -> String {
 pub fn system_version() -> String {
     tool(Command::new("getconf").arg("GNU_LIBC_VERSION"))
         .map_or_else(|_| "the system's".to_owned(), |version| version.trim().to_owned())
+}
+
+/// Where an allocator stands in lists and among colours: the system's first, ours second, then those
+/// that are known, then the others by a number that its name gives it.
+pub fn rank(name: &str) -> usize {
+    // Those that are linked into Rust go by the names of those that are preloaded.
+    if name == crate::rows::global::REFERENCE {
+        return 0;
+    }
+    let others = ["rusty_alloc", "rallocator", "mnemosyne"];
+    let mut known = names().into_iter().chain(others).enumerate();
+    match known.find(|(_, known)| *known == name) {
+        Some((position, _)) => position,
+        None => 15 + name.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 11),
+    }
 }

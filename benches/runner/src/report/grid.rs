@@ -63,7 +63,9 @@ impl Grid {
         let columns = self.headings.len();
         let rule = format!("|---|{}", "---:|".repeat(columns.saturating_sub(1)));
         let lines = text.lines().enumerate();
-        lines.map(|(at, line)| if at == 1 { format!("{rule}\n") } else { format!("{line}\n") }).collect()
+        lines
+            .map(|(at, line)| if at == 1 { format!("{rule}\n") } else { format!("{line}\n") })
+            .collect()
     }
 
     fn render(&self, preset: TableStyle, shown: impl Fn(&Cell) -> String) -> String {

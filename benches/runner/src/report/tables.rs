@@ -84,8 +84,10 @@ pub fn standings(matrix: &Matrix, before: &str, after: &str) -> String {
 pub fn absent(lines: &[Line]) -> Vec<String> {
     let line = |line: &Line| {
         let Line::Absent(absent) = line else { return None };
-        let what: Vec<&str> =
-            [absent.section.name(), &absent.row, &absent.peer].into_iter().filter(|s| !s.is_empty()).collect();
+        let what: Vec<&str> = [absent.section.name(), &absent.row, &absent.peer]
+            .into_iter()
+            .filter(|s| !s.is_empty())
+            .collect();
         Some(format!("{}: {}", what.join(", "), absent.reason.replace('\n', " ")))
     };
     lines.iter().filter_map(line).collect()
@@ -103,7 +105,9 @@ mod tests {
         let (title, grid) = of(&matrix).remove(0);
         assert!(title.contains("relative to glibc"), "{title}");
         let text = grid.text();
-        let line = |start: &str| text.lines().find(|line| line.trim().starts_with(start)).unwrap().to_owned();
+        let line = |start: &str| {
+            text.lines().find(|line| line.trim().starts_with(start)).unwrap().to_owned()
+        };
         assert!(line("a").contains("*0.50") && line("a").contains("2.000 s"), "{text}");
         assert!(line("b").contains("2.00") && line("b").contains("*0.50"), "{text}");
         assert!(line("geometric mean").contains("*0.707"), "{text}");
@@ -113,6 +117,9 @@ mod tests {
     fn the_sentences_name_the_worst_row() {
         let matrix = Matrix::of(&series(RUNS), Section::Preload).unwrap();
         let text = standings(&matrix, "", "\n");
-        assert!(text.contains("Time: 1 of 2 rows") && text.contains("in b, 4.00 of other"), "{text}");
+        assert!(
+            text.contains("Time: 1 of 2 rows") && text.contains("in b, 4.00 of other"),
+            "{text}"
+        );
     }
 }

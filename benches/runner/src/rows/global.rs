@@ -10,7 +10,7 @@ use std::process::Command;
 
 use super::{Row, Table, Work, is_wanted};
 use crate::files::{Places, Result, at, cargo, last_lines, tool};
-use crate::peers::{OURS, Peer};
+use crate::peers::{OURS, Peer, system_version};
 use crate::record::Section;
 
 /// What the figures of this section are relative to.
@@ -73,29 +73,39 @@ fn executable(places: &Places, name: &str) -> Result<Peer> {
     let package = format!("global-{name}");
     let target = places.scratch("global")?;
     let manifest = places.benches().join("global/Cargo.toml");
-    let cargo = |command: &str| {
-        let mut cargo = cargo();
-        // In that directory, so that what it says about the compiler is obeyed.
-        cargo.current_dir(places.benches().join("global")).arg(command);
-        cargo.args(["--locked", "--package", &package, "--manifest-path"]).arg(&manifest);
-        cargo
-    };
     eprintln!("building {package}");
-    tool(cargo("build").args(["--release", "--quiet", "--target-dir"]).arg(&target))?;
-    let tree = tool(cargo("tree").args(["--depth", "1", "--prefix", "none", "--edges", "normal"]))?;
+    tool(
+        cargo()
+            // In that directory, so that what it says about the compiler is obeyed.
+            .current_dir(places.benches().join("global"))
+            .args(["build", "--release", "--quiet", "--locked", "--package", &package])
+            .args(["--bin", &package, "--manifest-path"])
+            .arg(&manifest)
+            .arg("--target-dir")
+            .arg(&target),
+    )?;
+    let program = target.join("release").join(&package);
+    // An error if the program's memory comes from elsewhere than its name says.
+    let said = tool(Command::new(&program).arg("--allocator"))?;
     Ok(Peer {
         name: name.to_owned(),
         library: None,
-        executable: Some(target.join("release").join(&package)),
-        version: version(&tree, &package),
+        executable: Some(program),
+        version: version(&said),
     })
 }
 
-/// The crates of the registry among those that a package depends on.
-fn version(tree: &str, package: &str) -> String {
-    let crates = tree.lines().filter(|line| !line.starts_with(package) && !line.contains('/'));
-    let named: Vec<&str> = crates.map(|line| line.split(" (").next().unwrap_or(line)).collect();
-    if named.is_empty() { "of this repository, or the system's".into() } else { named.join(", ") }
+/// Name, crate with version, and what the allocator says of itself, with tabs between them.
+fn version(said: &str) -> String {
+    let mut fields = said.lines().next().unwrap_or_default().split('\t').skip(1);
+    let named = |text: Option<&str>| text.unwrap_or_default().trim().to_owned();
+    let (package, own) = (named(fields.next()), named(fields.next()));
+    match (package.is_empty(), own.is_empty()) {
+        (true, true) => system_version(),
+        (true, false) => own,
+        (false, true) => package,
+        (false, false) => format!("{package} ({own})"),
+    }
 }
 
 fn list(peer: &Peer) -> Result<Vec<(String, String)>> {
@@ -121,9 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_that_of_the_crates_of_the_registry() {
-        let tree = "global-x v0.0.0 (/a/peers/x)\nmimalloc v0.1.48\nworkloads v0.0.0 (/a/b)\n";
-        assert_eq!(version(tree, "global-x"), "mimalloc v0.1.48");
-        assert_eq!(version("global-x v0.0.0 (/a)\n", "global-x"), "of this repository, or the system's");
+    fn the_version_has_the_crate_and_what_the_allocator_says() {
+        assert_eq!(version("x\tmimalloc 0.1.48\t3.3.2\n"), "mimalloc 0.1.48 (3.3.2)");
+        assert_eq!(version("x\tmimalloc 0.1.48\t\n"), "mimalloc 0.1.48");
+        assert_eq!(version("system\t\tglibc 2.36\n"), "glibc 2.36");
+        assert!(!version("system").is_empty());
     }
 }

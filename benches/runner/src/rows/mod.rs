@@ -122,9 +122,13 @@ mod tests {
             limit_s: 9,
         };
         let here = std::path::Path::new("/here");
-        let workload = row(Work::Workload { program: "/w".into(), threads: 2, extra: vec!["x".into()] });
+        let workload =
+            row(Work::Workload { program: "/w".into(), threads: 2, extra: vec!["x".into()] });
         let job = workload.job(&peer(Some("/p.so")), 0.5, here);
-        assert_eq!((job.args, job.preload), (vec!["2".into(), "0.5".into(), "x".into()], Some("/p.so".into())));
+        assert_eq!(
+            (job.args, job.preload),
+            (vec!["2".into(), "0.5".into(), "x".into()], Some("/p.so".into()))
+        );
 
         let script = |libc: Option<&str>| {
             row(Work::Script {
@@ -134,13 +138,22 @@ mod tests {
             })
         };
         let job = script(Some("/libc.so.6")).job(&peer(None), 1.0, here);
-        assert_eq!((job.args, job.dir), (vec!["/s.sh".into(), "run".into(), "1".into()], "/d".into()));
+        assert_eq!(
+            (job.args, job.dir),
+            (vec!["/s.sh".into(), "run".into(), "1".into()], "/d".into())
+        );
         assert_eq!(job.preload, Some("/libc.so.6".into()));
-        assert_eq!(script(Some("/libc")).job(&peer(Some("/p.so")), 1.0, here).preload, Some("/p.so".into()));
+        assert_eq!(
+            script(Some("/libc")).job(&peer(Some("/p.so")), 1.0, here).preload,
+            Some("/p.so".into())
+        );
         assert_eq!(script(None).job(&peer(None), 1.0, here).preload, None);
 
         let job = row(Work::Linked).job(&peer(None), 1.0, here);
-        assert_eq!((job.program, job.args), ("/x/global-p".into(), vec!["n".into(), "--scale".into(), "1".into()]));
+        assert_eq!(
+            (job.program, job.args),
+            ("/x/global-p".into(), vec!["n".into(), "--scale".into(), "1".into()])
+        );
     }
 
     #[test]

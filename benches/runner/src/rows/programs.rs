@@ -25,20 +25,61 @@ struct Program {
 
 const PROGRAMS: &[Program] = &[
     Program {
+        name: "gcc",
+        about: "g++ -O2 on C++ full of templates and containers",
+        tools: &["g++"],
+        packages: &["g++"],
+        own_allocator: false,
+    },
+    Program {
+        name: "ghostscript",
+        about: "a PostScript program drawn into a bitmap",
+        tools: &["gs"],
+        packages: &["ghostscript"],
+        own_allocator: false,
+    },
+    Program {
+        name: "lua",
+        about: "tables, strings, trees, coroutines, and the collector",
+        tools: &["lua5.4"],
+        packages: &["lua5.4"],
+        own_allocator: false,
+    },
+    Program {
+        name: "perl",
+        about: "hashes, strings, regular expressions, sorting, closures",
+        tools: &["perl"],
+        packages: &["perl"],
+        own_allocator: false,
+    },
+    Program {
         name: "python",
         about: "objects, dictionaries, strings, json; every object from malloc",
         tools: &["python3"],
         packages: &["python3"],
         own_allocator: false,
     },
+    Program {
+        name: "redis",
+        about: "a server with values of many sizes, and the load on it",
+        tools: &["redis-server", "redis-benchmark", "redis-cli"],
+        packages: &["redis-server", "redis-tools"],
+        own_allocator: true,
+    },
+    Program {
+        name: "sqlite",
+        about: "a database in memory: joins, grouping, text, json",
+        tools: &["sqlite3"],
+        packages: &["sqlite3"],
+        own_allocator: false,
+    },
 ];
 
-/// The rows whose names are asked for; and those that cannot be run here, with the reason.
-pub fn rows(
-    places: &Places,
-    patterns: &[String],
-    libc: &Path,
-) -> Result<(Vec<Row>, Vec<(String, String)>)> {
+/// Names of rows that cannot be run here, each with the reason.
+type Missing = Vec<(String, String)>;
+
+/// The rows whose names are asked for; and those that cannot be run here.
+pub fn rows(places: &Places, patterns: &[String], libc: &Path) -> Result<(Vec<Row>, Missing)> {
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for program in PROGRAMS.iter().filter(|program| is_wanted(program.name, patterns)) {
         let missing: Vec<&str> =

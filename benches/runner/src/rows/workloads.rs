@@ -29,25 +29,47 @@ struct Workload {
     about: &'static str,
 }
 
-/// One row, in the shortest form.
+/// A row in the shortest form: its name, its source and what that is told, its threads.
 const fn w(
     name: &'static str,
     source: &'static str,
+    extra: &'static [&'static str],
     threads: Threads,
     about: &'static str,
 ) -> Workload {
-    Workload { name, source, threads, extra: &[], about }
+    Workload { name, source, threads, extra, about }
 }
 
 use Threads::{All, Fixed};
 
+#[rustfmt::skip]
 const WORKLOADS: &[Workload] = &[
-    w("alloc-test", "alloc-test.c", Fixed(1), "random replacement in a large live set"),
-    w("alloc-test-n", "alloc-test.c", All, "the same in every thread, each with a set of its own"),
-    w("cache-scratch", "cache-scratch.c", All, "small objects handed out side by side, then rewritten"),
-    w("cfrac", "cfrac.c", Fixed(1), "factorisation with small bignums, an object for each result"),
-    w("larson", "larson.c", Fixed(1), "a server's slots, replaced at random, handed to new threads"),
-    w("larson-n", "larson.c", All, "the same with as many servers as processors"),
+    w("alloc-test", "alloc-test.c", &[], Fixed(1), "random replacement in a large live set"),
+    w("alloc-test-n", "alloc-test.c", &[], All, "the same in every thread, each with a set of its own"),
+    w("cache-scratch-1", "cache-scratch.c", &[], Fixed(1), "an object handed out, rewritten, and replaced by the thread's own"),
+    w("cache-scratch-n", "cache-scratch.c", &[], All, "the same with neighbours in one cache line"),
+    w("cache-thrash-1", "cache-thrash.c", &[], Fixed(1), "small objects allocated, rewritten and freed"),
+    w("cache-thrash-n", "cache-thrash.c", &[], All, "the same in every thread: false sharing, if there is any"),
+    w("cfrac", "cfrac.c", &[], Fixed(1), "factorisation with small bignums, an object for each result"),
+    w("espresso", "espresso.c", &[], Fixed(1), "logic minimisation on lists of small cubes"),
+    w("glibc-simple", "glibc-bench.c", &["simple"], Fixed(1), "blocks of one size, all allocated and all freed"),
+    w("glibc-thread", "glibc-bench.c", &["thread"], All, "random replacement, 4 bytes to 32 KiB"),
+    w("larson", "larson.c", &[], Fixed(1), "a server's slots, replaced at random, handed to new threads"),
+    w("larson-n", "larson.c", &[], All, "the same with as many servers as processors"),
+    w("lru-cache", "lru-cache.cc", &[], Fixed(1), "a bounded cache whose entries drift in size"),
+    w("lua-gc", "lua-gc.c", &[], Fixed(1), "an interpreter's heap, marked and swept"),
+    w("malloc-large", "malloc-large.c", &[], Fixed(1), "buffers of 4 to 32 MiB that come and go"),
+    w("maps", "maps.cc", &[], Fixed(1), "trees and hash tables of records"),
+    w("mstress", "mstress.c", &[], All, "objects that change hands between short-lived threads"),
+    w("realloc-growth", "realloc-growth.c", &[], Fixed(1), "buffers that grow while they are filled"),
+    w("rptest-1", "rptest.c", &[], Fixed(1), "blocks of 16 bytes to 64 KiB, every page written"),
+    w("rptest-n", "rptest.c", &[], All, "the same, a part of them freed by the neighbour"),
+    w("sh6bench", "shbench.c", &[], Fixed(1), "runs of one size, freed in order and in reverse"),
+    w("sh6bench-n", "shbench.c", &[], All, "the same in every thread"),
+    w("sh8bench-n", "shbench.c", &["foreign"], All, "the same, a part of them freed by the neighbour"),
+    w("strings", "strings.cc", &[], Fixed(1), "text that is split, changed, joined and sorted"),
+    w("thread-churn", "thread-churn.c", &[], All, "very many short threads"),
+    w("xmalloc-test-n", "xmalloc-test.c", &[], All, "one side allocates, the other frees"),
 ];
 
 /// The rows whose names are asked for, their programs compiled.
@@ -84,7 +106,8 @@ pub fn compile(places: &Places, source: &str) -> Result<PathBuf> {
     let dir = places.benches().join("workloads");
     let (stem, extension) = source.split_once('.').unwrap_or((source, "c"));
     let program = places.scratch("workloads")?.join(stem);
-    let sources = [dir.join(source), dir.join("common.h")];
+    let mut sources = vec![dir.join(source)];
+    sources.extend(["common.h", "mailbox.h", "resident.h"].map(|header| dir.join(header)));
     if is_fresh(&program, &sources) {
         return Ok(program);
     }
