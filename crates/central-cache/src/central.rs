@@ -12,7 +12,7 @@ use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::spans::{ChainBuilder, Spans};
-use crate::transfer::Transfer;
+use crate::transfer::{self, Transfer};
 use crate::{Chain, SpanSource};
 
 /// Spans that one call collects before it gives the lock up to free them.
@@ -131,7 +131,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         while chain.count < wanted {
             let Some(span) = spans.fullest() else { break };
             // SAFETY: spans on the lists are of this class.
-            zeroed = unsafe { spans.take(span, wanted - chain.count, &mut chain) }.1;
+            zeroed = unsafe { spans.take(class, span, wanted - chain.count, &mut chain) }.1;
         }
         if chain.count > 0 {
             drop(spans);
@@ -145,7 +145,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             // SAFETY: a fresh span of this class.
             unsafe {
                 spans.adopt(span);
-                zeroed = spans.take(span, wanted, &mut chain).1;
+                zeroed = spans.take(class, span, wanted, &mut chain).1;
             }
         }
         (chain.finish(), zeroed)
@@ -161,10 +161,11 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// The chain owns its objects.
     #[inline]
     pub unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
-        if chain.count == class.batch()
-            && self.classes[class.id()].transfer.lock().insert(class, chain)
-        {
-            return Ok(());
+        if chain.count == class.batch() {
+            let bound = transfer::bound(self.source.reserved_bytes());
+            if self.classes[class.id()].transfer.lock().insert(class, chain, bound) {
+                return Ok(());
+            }
         }
         // SAFETY: passed on to the caller.
         unsafe { self.store_to_spans(class, chain) }

@@ -69,6 +69,12 @@ pub unsafe trait SpanSource {
 
     /// The span under an address, if there is one.
     fn span_of(&self, address: usize) -> Option<NonNull<Span>>;
+
+    /// Bytes that the source has taken from the system, about; what caches above it may hold goes by
+    /// that. Without a bound where nobody says.
+    fn reserved_bytes(&self) -> usize {
+        usize::MAX
+    }
 }
 
 // SAFETY: the page heap carves and registers the span before it returns it.
@@ -86,6 +92,10 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.map().span(address)
     }
+    #[inline]
+    fn reserved_bytes(&self) -> usize {
+        PageHeap::reserved_bytes(self)
+    }
 }
 
 // SAFETY: passed on to the source behind the reference.
@@ -99,5 +109,8 @@ unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
     }
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         (**self).span_of(address)
+    }
+    fn reserved_bytes(&self) -> usize {
+        (**self).reserved_bytes()
     }
 }

@@ -9,6 +9,10 @@ use tiermalloc_size_class::Class;
 const GROUPS: usize = 8;
 /// `Span::group` of a span that is on no list.
 const ON_NONE: u8 = u8::MAX;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Objects that fill whole lines, whatever their size is.
+const LINES: usize = 8;
 
 /// The spans of a class that have free objects. Under the lock of the class, which also covers the
 /// object fields of all spans of the class, full ones included.
@@ -64,6 +68,7 @@ impl Spans {
     #[inline]
     pub(crate) unsafe fn take(
         &mut self,
+        class: Class,
         span: NonNull<Span>,
         wanted: usize,
         chain: &mut ChainBuilder,
@@ -71,10 +76,18 @@ impl Spans {
         let mut zeroed = false;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
-            let taken = span.as_ref().take_objects(wanted, |address, past| {
+            let mut each = |address, past| {
                 zeroed = past == Past::Zeroed;
                 chain.append(address as *mut u8);
-            });
+            };
+            let mut taken = 0;
+            // Who begins with a class of such small objects asks for these: its lines are its own then.
+            if wanted == LINES && class.size() < LINE {
+                taken = span.as_ref().take_lines(&mut each);
+            }
+            if taken == 0 {
+                taken = span.as_ref().take_objects(wanted, each);
+            }
             self.live += taken;
             self.regroup(span.as_ref());
             (taken, zeroed)

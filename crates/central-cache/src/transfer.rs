@@ -9,8 +9,18 @@ use crate::Chain;
 /// Batches that a class can hold. With 32 objects each, a thread that frees can run this far ahead
 /// of one that allocates before spans are touched.
 pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
-/// Bytes that a class may hold, however large its objects.
+/// Bytes that a class may hold, however large the heap,
 const MAX_BYTES: usize = 256 * 1024;
+/// and however small,
+const MIN_BYTES: usize = 32 * 1024;
+/// and in between, the part of the heap.
+const PART: usize = 256;
+
+/// Bytes that each class may hold where so many stand behind the source of spans.
+#[inline]
+pub(crate) fn bound(reserved: usize) -> usize {
+    (reserved / PART).clamp(MIN_BYTES, MAX_BYTES)
+}
 
 /// Whole batches of one class, by their first objects. Under its lock.
 pub(crate) struct Transfer {
@@ -23,22 +33,19 @@ pub(crate) struct Transfer {
 // SAFETY: the objects belong to whoever holds the lock.
 unsafe impl Send for Transfer {}
 
-/// Batches that `class` may hold.
-fn capacity(class: Class) -> usize {
-    (MAX_BYTES / (class.batch() * class.size())).min(BATCHES)
-}
-
 impl Transfer {
     pub(crate) const fn new() -> Self {
         Self { used: 0, low_water: 0, heads: [ptr::null_mut(); BATCHES] }
     }
 
-    /// Takes a whole batch in, unless the cache is full.
+    /// Takes a whole batch in, unless the cache is full or would hold more than `bound` bytes; one batch
+    /// it takes in any case.
     #[inline]
-    pub(crate) fn insert(&mut self, class: Class, batch: Chain) -> bool {
+    pub(crate) fn insert(&mut self, class: Class, batch: Chain, bound: usize) -> bool {
         debug_assert_eq!(batch.count, class.batch());
         let used = self.used as usize;
-        if used >= capacity(class) {
+        let bytes = (used + 1) * batch.count * class.size();
+        if used >= BATCHES || (bytes > bound && used > 0) {
             return false;
         }
         self.heads[used] = batch.head;
@@ -63,5 +70,17 @@ impl Transfer {
 
     pub(crate) fn batches(&self) -> usize {
         self.used as usize
+    }
+}
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_may_hold_a_part_of_the_heap_within_bounds() {
+        let mib = 1 << 20;
+        let bounds = [0, mib, 16 * mib, 32 * mib, 64 * mib, usize::MAX].map(bound);
+        assert_eq!(bounds, [32, 32, 64, 128, 256, 256].map(|kib: usize| kib * 1024));
     }
 }

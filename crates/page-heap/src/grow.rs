@@ -27,7 +27,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// vain; when addresses are short it shrinks down to what is needed.
     #[cold]
     pub(crate) fn grow(&self, pages: usize) -> bool {
-        let reserved = self.inner.lock().stats.reserved_pages;
+        let reserved = self.reserved_bytes() >> PAGE_SHIFT;
         let quarter = (reserved / 4).next_multiple_of(FIRST_STEP).clamp(FIRST_STEP, LAST_STEP);
         let mut step = quarter.max(pages);
         loop {
@@ -75,7 +75,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let Some(span) = inner.records.span(&self.source, address >> PAGE_SHIFT, pages) else {
             return false;
         };
-        inner.stats.reserved_pages += pages;
+        let reserved = inner.stats.reserved_pages + pages;
+        self.set_reserved(&mut inner, reserved);
         // SAFETY: on no set, in the map with no page, all clean.
         unsafe { self.put_back(&mut inner, span) };
         true

@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::free_set::FreeSet;
@@ -35,6 +36,8 @@ pub struct PageHeap<
     pub(crate) map: &'m PageMap<Span, ROOT, LEAF>,
     pub(crate) source: S,
     pub(crate) keeper: Option<fn() -> bool>,
+    /// `reserved_pages` of the statistics, for who does not want to wait for it.
+    pub(crate) reserved: AtomicUsize,
     pub(crate) inner: Mutex<R, Inner>,
 }
 
@@ -110,13 +113,25 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// A heap without pages over `source` that registers its spans in `map`.
     #[cfg(not(tiermalloc_loom))]
     pub const fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
-        Self { map, source, keeper: None, inner: Mutex::new(Inner::new()) }
+        Self {
+            map,
+            source,
+            keeper: None,
+            reserved: AtomicUsize::new(0),
+            inner: Mutex::new(Inner::new()),
+        }
     }
 
     /// A heap without pages over `source` that registers its spans in `map`.
     #[cfg(tiermalloc_loom)]
     pub fn new(map: &'m PageMap<Span, ROOT, LEAF>, source: S) -> Self {
-        Self { map, source, keeper: None, inner: Mutex::new(Inner::new()) }
+        Self {
+            map,
+            source,
+            keeper: None,
+            reserved: AtomicUsize::new(0),
+            inner: Mutex::new(Inner::new()),
+        }
     }
 
     /// With somebody who sees to it that [`look`](Self::look) is called now and then: asked, without a
@@ -125,6 +140,20 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub const fn with_keeper(mut self, keeper: fn() -> bool) -> Self {
         self.keeper = Some(keeper);
         self
+    }
+
+    /// Bytes of all regions taken from the source, as they were a moment ago; one load.
+    #[inline]
+    pub fn reserved_bytes(&self) -> usize {
+        // Relaxed: a number.
+        self.reserved.load(Ordering::Relaxed) << PAGE_SHIFT
+    }
+
+    /// Counts pages that a region has brought, or that have gone back with their addresses.
+    pub(crate) fn set_reserved(&self, inner: &mut Inner, pages: usize) {
+        inner.stats.reserved_pages = pages;
+        // Relaxed, under the lock: a number.
+        self.reserved.store(pages, Ordering::Relaxed);
     }
 
     /// The map in which the heap's spans are registered.

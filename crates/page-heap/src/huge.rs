@@ -161,7 +161,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if self.map.ensure(record.address(), bytes, &Meta(&self.source)).is_ok() {
             record.set_guard(0);
             let mut inner = self.inner.lock();
-            inner.stats.reserved_pages += record.pages();
+            let reserved = inner.stats.reserved_pages + record.pages();
+            self.set_reserved(&mut inner, reserved);
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
@@ -269,7 +270,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     self.put_back(&mut inner, span);
                     return unmapped;
                 }
-                inner.stats.reserved_pages -= record.pages();
+                let reserved = inner.stats.reserved_pages - record.pages();
+                self.set_reserved(&mut inner, reserved);
                 unmapped += record.pages();
                 inner.records.give_span(span);
             }

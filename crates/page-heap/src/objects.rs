@@ -33,7 +33,8 @@ pub enum Past {
     Zeroed,
     /// Never handed out before; what other allocations have left there may still be in it.
     Fresh,
-    /// Handed out before: it holds what its last owner left.
+    /// Handed out before, so that it holds what its last owner left; or passed over by
+    /// [`Span::take_lines`].
     Used,
 }
 
@@ -131,6 +132,62 @@ impl Span {
         self.fresh.set(fresh as u16);
         self.live.set((self.live() + taken) as u16);
         taken
+    }
+
+    /// Takes eight objects that fill whole cache lines, which nobody else has a part of, if there are any
+    /// such: sizes are multiples of 8 bytes, so eight neighbours of which the first has an index that
+    /// divides by eight do. Else nothing. Otherwise as [`take_objects`](Self::take_objects).
+    ///
+    /// # Safety
+    /// As for `take_objects`.
+    pub unsafe fn take_lines(&self, each: impl FnMut(usize, Past)) -> usize {
+        for word in self.hint.get() as usize..self.words.get() as usize {
+            // SAFETY: `word < words`; the lock makes the access ours alone.
+            let bits = unsafe { self.bits.get().add(word).read() };
+            // A bit for each byte of ones: the lowest one of a byte survives if all others do.
+            let pairs = bits & bits >> 1;
+            let fours = pairs & pairs >> 2;
+            let whole = fours & fours >> 4 & 0x0101_0101_0101_0101;
+            if whole != 0 {
+                let first = whole.trailing_zeros();
+                // SAFETY: as above; these bits are set.
+                return unsafe { self.take_bits(word, 0xff << first, each) };
+            }
+        }
+        0
+    }
+
+    /// Takes the objects with these bits of a word, all of them free.
+    ///
+    /// # Safety
+    /// As for `take_objects`, and the bits are set.
+    unsafe fn take_bits(
+        &self,
+        word: usize,
+        taken: u64,
+        mut each: impl FnMut(usize, Past),
+    ) -> usize {
+        let Some(class) = self.class() else { return 0 };
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let slot = self.bits.get().add(word);
+            slot.write(slot.read() & !taken);
+        }
+        let fresh = self.fresh.get() as usize;
+        let first = word * 64 + taken.trailing_zeros() as usize;
+        let last = word * 64 + 63 - taken.leading_zeros() as usize;
+        for index in first..=last {
+            let past = match index < fresh {
+                true => Past::Used,
+                false if self.was_zeroed() => Past::Zeroed,
+                false => Past::Fresh,
+            };
+            each(self.address() + index * class.size(), past);
+        }
+        // O3: what lies between the fresh ones and these has not been handed out, and counts as if.
+        self.fresh.set(fresh.max(last + 1) as u16);
+        self.live.set((self.live() + taken.count_ones() as usize) as u16);
+        taken.count_ones() as usize
     }
 
     /// Whether an object is handed out: `Done` if one starts at `address` and is, else what

@@ -59,6 +59,57 @@ fn every_class_gives_each_of_its_objects_once_in_order_of_address_and_fresh() {
     }
 }
 
+fn take_lines(span: &Span) -> Vec<usize> {
+    let mut taken = Vec::new();
+    // SAFETY: as in `take`.
+    let count = unsafe { span.take_lines(|object, _| taken.push(object)) };
+    assert_eq!(count, taken.len());
+    taken
+}
+
+#[test]
+fn whole_lines_are_taken_where_nobody_else_has_a_part_of_them() {
+    for class in classes().filter(|class| class.size() < 64) {
+        with_span(class, |span| {
+            let at = |index: usize| span.address() + index * class.size();
+            let first = take(span, 1);
+            // The line of the first object is not whole any more; the second eight are.
+            assert_eq!(take_lines(span), (8..16).map(at).collect::<Vec<_>>());
+            assert_eq!(put(span, first[0].0), Put::Done);
+            assert_eq!(take_lines(span), (0..8).map(at).collect::<Vec<_>>());
+            let mut taken = 16;
+            while taken + 8 <= class.objects() {
+                assert_eq!(take_lines(span), (taken..taken + 8).map(at).collect::<Vec<_>>());
+                taken += 8;
+            }
+            assert_eq!((take_lines(span).len(), span.live()), (0, taken), "no whole line is left");
+            // One hole in each line does not make it whole; eight do.
+            for index in (0..taken).step_by(8) {
+                assert_eq!(put(span, at(index + 3)), Put::Done);
+            }
+            assert_eq!(take_lines(span).len(), 0);
+            for index in (8..16).filter(|index| *index != 11) {
+                assert_eq!(put(span, at(index)), Put::Done);
+            }
+            let again = take_lines(span);
+            assert_eq!(again, (8..16).map(at).collect::<Vec<_>>());
+        });
+    }
+}
+
+#[test]
+fn what_whole_lines_pass_over_counts_as_touched() {
+    let class = class_of(16, 8).unwrap();
+    with_span(class, |span| {
+        take(span, 1);
+        take_lines(span);
+        // Objects 1 to 7 were never handed out, but lie before one that was.
+        let rest = take(span, 16);
+        let zeroed: Vec<bool> = rest.iter().map(|object| object.1).collect();
+        assert_eq!(zeroed, [[false; 7].as_slice(), &[true; 9]].concat());
+    });
+}
+
 #[test]
 fn every_class_takes_back_exactly_what_is_out() {
     for class in classes() {

@@ -56,7 +56,16 @@ impl Budget {
     /// Claims up to `wanted` bytes for a thread that has `has` already; returns how many it got.
     /// Relaxed throughout: only the number matters, nothing is published by it.
     pub fn claim(&self, wanted: usize, has: usize) -> usize {
-        let wanted = wanted.min(self.per_thread.load(Ordering::Relaxed).saturating_sub(has));
+        self.claim_within(usize::MAX, wanted, has)
+    }
+
+    /// [`claim`](Self::claim), by a thread that may have `share` bytes at most.
+    pub fn claim_within(&self, share: usize, wanted: usize, has: usize) -> usize {
+        let share = self.per_thread.load(Ordering::Relaxed).min(share);
+        let wanted = wanted.min(share.saturating_sub(has));
+        if wanted == 0 {
+            return 0;
+        }
         let mut unclaimed = self.unclaimed.load(Ordering::Relaxed);
         loop {
             let part = ((unclaimed + has) / self.part).saturating_sub(has);

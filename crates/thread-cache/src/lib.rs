@@ -69,6 +69,12 @@ pub unsafe trait ObjectSource {
     /// The chain owns its objects.
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse>;
 
+    /// Bytes that stand behind the source, about: a thread's cache may hold a part of them. Without a bound
+    /// where nobody says.
+    fn reserved_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     /// Called by each thread at its scavenges: an occasion to look after what lies idle in the source.
     ///
     /// # Errors
@@ -88,6 +94,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { CentralCache::store(self, class, chain) }
+    }
+    #[inline]
+    fn reserved_bytes(&self) -> usize {
+        self.source().reserved_bytes()
     }
     fn tend(&self) -> Result<(), Misuse> {
         CentralCache::plunder_next(self)

@@ -11,12 +11,20 @@ use tiermalloc_central_cache::RawLock;
 
 /// Bytes claimed from the budget at once.
 const CLAIM: usize = 16 * 1024;
+/// One thread's cache may claim such a part of what stands behind the source,
+const SHARE: usize = 16;
+/// but this much in any case (bytes).
+const LEAST_SHARE: usize = 256 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row after which a bin's capacity shrinks by a batch.
 const PATIENCE: u8 = 3;
 /// Slow steps between two scavenges.
 const STEPS: u32 = 256;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
+const LINES: usize = 8;
 /// Bins looked at when unused room is collected.
 const LOOK_AT: usize = 16;
 
@@ -46,8 +54,13 @@ impl ThreadCache {
         }
         let batch = class.batch();
         let capacity = self.capacity[id].get() as usize;
-        let more = if capacity < batch { capacity.clamp(1, batch - capacity) } else { batch };
-        self.enlarge(class, more, budget, registry);
+        let first = if class.size() < LINE { LINES.min(batch) } else { 1 };
+        let more = match capacity {
+            0 => first,
+            _ if capacity < batch => capacity.min(batch - capacity),
+            _ => batch,
+        };
+        self.enlarge(class, more, source, budget, registry);
         let capacity = self.capacity[id].get() as usize;
         let mut chain = source.fetch(class, capacity.clamp(1, batch));
         // SAFETY: the chain is ours.
@@ -81,8 +94,16 @@ impl ThreadCache {
         let batch = class.batch();
         self.slow_step(source, budget)?;
         let capacity = self.capacity[id].get() as usize;
+        if capacity == 0 && class.size() < LINE && self.overflows[id].get() == 0 {
+            // The first object of its class here is somebody else's: its cache line may hold others of
+            // theirs, and goes from processor to processor if it is handed out here.
+            self.overflows[id].set(1);
+            // SAFETY: passed on to the caller.
+            return unsafe { store_one(class, object, source) };
+        }
         if self.room[id].get() == 0 && capacity < batch {
-            self.enlarge(class, capacity.clamp(1, batch - capacity), budget, registry);
+            let more = capacity.clamp(1, batch - capacity);
+            self.enlarge(class, more, source, budget, registry);
         }
         if self.room[id].get() == 0 {
             // SAFETY: the objects in the bin are ours.
@@ -92,8 +113,7 @@ impl ThreadCache {
         unsafe {
             if !Self::push(self, id, object) {
                 // No capacity at all: past the bin.
-                Chain::link(object, ptr::null_mut());
-                return source.store(class, Chain { head: object, count: 1 });
+                return store_one(class, object, source);
             }
         }
         Ok(())
@@ -178,15 +198,29 @@ impl ThreadCache {
         &self,
         class: Class,
         more: usize,
+        source: &impl ObjectSource,
         budget: &Budget,
         registry: &Registry<R>,
     ) {
         let id = class.id();
         let size = class.size();
-        let more = more.min(MAX_CAPACITY - (self.capacity[id].get() as usize).min(MAX_CAPACITY));
+        let capacity = self.capacity[id].get() as usize;
+        let more = more.min(MAX_CAPACITY - capacity.min(MAX_CAPACITY));
         let need = more * size;
-        if self.limit.get() - self.used.get() < need {
-            self.find_bytes(id, need, budget, registry);
+        let missing = need.saturating_sub(self.limit.get() - self.used.get());
+        if missing > 0 {
+            let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE);
+            let wanted = missing.max(CLAIM);
+            let granted = budget.claim_within(share, wanted, self.claimed(budget));
+            self.limit.set(self.limit.get() + granted);
+            // A bin that has room for two batches does well enough; others are not robbed for it.
+            if granted < missing && capacity < 2 * class.batch() {
+                self.collect_room(id, need);
+                // And, for the next time:
+                if granted == 0 && self.claimed(budget) < budget.per_thread().min(share) {
+                    registry.ask_another(self, CLAIM);
+                }
+            }
         }
         // T2
         let granted = more.min((self.limit.get() - self.used.get()) / size);
@@ -195,29 +229,8 @@ impl ThreadCache {
         self.room[id].set(self.room[id].get() + granted as u32);
     }
 
-    /// Tries to have `need` bytes of the limit unused: by a claim, by room that other bins do not
-    /// use, and, for the next time, by asking another thread.
-    #[cold]
-    fn find_bytes<R: RawLock>(
-        &self,
-        id: usize,
-        need: usize,
-        budget: &Budget,
-        registry: &Registry<R>,
-    ) {
-        let missing = need - (self.limit.get() - self.used.get());
-        let granted = budget.claim(missing.max(CLAIM), self.claimed(budget));
-        self.limit.set(self.limit.get() + granted);
-        if granted >= missing {
-            return;
-        }
-        self.collect_room(id, need);
-        if granted == 0 && self.claimed(budget) < budget.per_thread() {
-            registry.ask_another(self, CLAIM);
-        }
-    }
-
     /// Takes unused room from other bins until `need` bytes of the limit are unused.
+    #[cold]
     fn collect_room(&self, except: usize, need: usize) {
         let mut cursor = self.cursor.get() as usize;
         for _ in 0..LOOK_AT {
@@ -292,6 +305,22 @@ impl ThreadCache {
         self.limit.set(self.limit.get() - given);
         budget.give_back(given);
         Ok(())
+    }
+}
+
+/// Sends one object to the source.
+///
+/// # Safety
+/// The object is the caller's, of `class`.
+unsafe fn store_one(
+    class: Class,
+    object: *mut u8,
+    source: &impl ObjectSource,
+) -> Result<(), Misuse> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        Chain::link(object, ptr::null_mut());
+        source.store(class, Chain { head: object, count: 1 })
     }
 }
 

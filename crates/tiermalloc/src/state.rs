@@ -57,6 +57,10 @@ unsafe impl SpanSource for Pages {
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         MAP.span(address)
     }
+    #[inline]
+    fn reserved_bytes(&self) -> usize {
+        HEAP.reserved_bytes()
+    }
 }
 
 /// A cache that all threads may share because nobody ever writes to it (G1).

@@ -117,7 +117,8 @@ impl Model {
     fn taken(&mut self, cache: &Cache<'_>, got: &[*mut u8], wanted: usize) {
         let had_free = self.fullest().is_some();
         let mut from = None;
-        for &object in got {
+        let mut lines = None;
+        for (before, &object) in got.iter().enumerate() {
             let (start, index) = self.place(cache, object);
             if from != Some(start) {
                 // A span that was left had no more to give, and the next one is of the fullest.
@@ -129,9 +130,23 @@ impl Model {
                     assert!(self.spans.insert(start, all).is_none(), "a span of its own");
                 }
                 from = Some(start);
+                // Eight small ones are eight that fill whole lines, if there are such.
+                let eight = wanted - before == 8 && self.class.size() < 64;
+                lines = (0..self.class.objects() / 8)
+                    .map(|line| line * 8..line * 8 + 8)
+                    .find(|line| eight && line.clone().all(|i| self.spans[&start].contains(&i)));
+                if let Some(line) = &lines {
+                    // What they pass over counts as if it had been out.
+                    self.used.entry(start).or_default().extend(0..line.start);
+                }
             }
             let free = self.spans.get_mut(&start).expect("checked above");
-            assert_eq!(free.pop_first(), Some(index), "the lowest free object");
+            let expected = match &mut lines {
+                Some(line) => line.next(),
+                None => free.first().copied(),
+            };
+            assert_eq!(expected, Some(index), "the lowest free object, or line");
+            free.remove(&index);
             self.used.entry(start).or_default().insert(index);
         }
         if got.len() < wanted && had_free {
