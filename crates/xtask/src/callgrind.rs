@@ -12,25 +12,35 @@ use std::path::Path;
 
 use crate::shell::{Result, cmd, require};
 
-/// Rounds of the short and of the long run.
-const ROUNDS: [u64; 2] = [1_000, 101_000];
+/// The short run's share of the rounds that are counted: enough for caches to fill.
+const WARM_UP: u64 = 10;
+
+/// Seconds after which a run is given up: an allocator may spin for ever under valgrind, where one thread
+/// runs at a time.
+const LIMIT: &str = "120";
 
 /// An error if this machine cannot count.
 pub fn available() -> Result {
     require(&["valgrind", "gcc"], "apt-get install valgrind gcc")
 }
 
-/// Instructions per round of `PROGRAM ENTRY ROUNDS`, with a library preloaded if one is given.
+/// Instructions per round of `PROGRAM ENTRY ROUNDS`, with a library preloaded if one is given, counted
+/// over this number of rounds.
 ///
 /// `None` if the program says, by exit status 77, that this allocator does not offer the entry.
-pub fn per_round(program: &Path, entry: &str, preload: Option<&Path>) -> Result<Option<f64>> {
+pub fn per_round(
+    program: &Path,
+    entry: &str,
+    rounds: u64,
+    preload: Option<&Path>,
+) -> Result<Option<f64>> {
     if !offered(program, entry, preload)? {
         return Ok(None);
     }
-    let short = instructions(program, entry, ROUNDS[0], preload)?;
-    let long = instructions(program, entry, ROUNDS[1], preload)?;
-    let difference = long.saturating_sub(short) as f64;
-    Ok(Some(difference / (ROUNDS[1] - ROUNDS[0]) as f64))
+    let warm_up = (rounds / WARM_UP).max(2);
+    let short = instructions(program, entry, warm_up, preload)?;
+    let long = instructions(program, entry, warm_up + rounds, preload)?;
+    Ok(Some(long.saturating_sub(short) as f64 / rounds as f64))
 }
 
 /// Asks the program itself, without valgrind.
@@ -49,8 +59,11 @@ fn instructions(program: &Path, entry: &str, rounds: u64, preload: Option<&Path>
         .quiet()
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
-        .args([entry, &rounds.to_string()]);
-    let (_, report) = preloaded(valgrind, preload).read_both()?;
+        .args([entry, &rounds.to_string()])
+        .under("timeout", [LIMIT]);
+    let (_, report) = preloaded(valgrind, preload)
+        .read_both()
+        .map_err(|error| format!("valgrind, under {error}"))?;
     collected(&report).ok_or_else(|| format!("callgrind reported no count:\n{report}"))
 }
 

@@ -11,8 +11,8 @@ use crate::shell::{Result, cargo};
 use crate::table::Table;
 use crate::{arrows, instructions, loom, msrv, real_programs, workspace};
 
-/// Packages outside the workspace that are held to the same formatting and lints.
-const OUTSIDE: &[&str] = &["benches/instructions", "benches/global"];
+/// Packages outside the workspace that are held to the same formatting, lints and tests.
+const OUTSIDE: &[&str] = &["benches/global"];
 /// And one that only a nightly compiler builds, held to the formatting.
 const NIGHTLY: &str = "fuzz";
 
@@ -36,7 +36,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "arrows", about: "crates depend downwards only", run: arrows },
     Step { name: "clippy", about: "no warning in any target", run: clippy },
-    Step { name: "test", about: "cargo test --workspace", run: test },
+    Step { name: "test", about: "the tests of the workspace and of what is beside it", run: test },
     Step { name: "doc", about: "the documentation builds without a warning", run: doc },
     Step { name: "loom", about: "every model holds", run: models },
     Step { name: "build", about: "cargo build --release", run: build },
@@ -107,7 +107,7 @@ fn format() -> Result {
     cargo().dir(&root).args(["fmt", "--all", "--check"]).run()?;
     for package in OUTSIDE.iter().chain([&NIGHTLY]) {
         let manifest = format!("{package}/Cargo.toml");
-        cargo().dir(&root).args(["fmt", "--check", "--manifest-path", &manifest]).run()?;
+        cargo().dir(&root).args(["fmt", "--all", "--check", "--manifest-path", &manifest]).run()?;
     }
     Ok(())
 }
@@ -133,7 +133,17 @@ fn clippy() -> Result {
 }
 
 fn test() -> Result {
-    cargo().dir(workspace::root()?).args(["test", "--workspace"]).run()
+    let root = workspace::root()?;
+    cargo().dir(&root).args(["test", "--workspace"]).run()?;
+    for package in OUTSIDE {
+        let manifest = format!("{package}/Cargo.toml");
+        cargo()
+            .dir(&root)
+            .args(["test", "--manifest-path", &manifest, "--target-dir"])
+            .arg(workspace::target_dir()?.join(package))
+            .run()?;
+    }
+    Ok(())
 }
 
 fn doc() -> Result {
