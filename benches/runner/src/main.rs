@@ -112,7 +112,24 @@ fn build_peers(places: &Places, options: &Options) -> Result {
     Ok(())
 }
 
+/// An error for a name that nothing has: a series without the allocator that was meant would be no
+/// answer.
+fn check_names(places: &Places, options: &Options) -> Result {
+    let linked = rows::global::names(places).unwrap_or_default();
+    let known: Vec<&str> = peers::names()
+        .into_iter()
+        .chain(linked.iter().map(String::as_str))
+        .chain(options.brought.iter().map(|(name, _)| name.as_str()))
+        .collect();
+    let asked = options.peers.iter().chain([&options.reference]);
+    match asked.into_iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(format!("no allocator is called {name}; known are {}", known.join(", "))),
+        None => Ok(()),
+    }
+}
+
 fn measure(places: &Places, options: &Options) -> Result {
+    check_names(places, options)?;
     let sections = options.sections();
     let effort = options.effort();
     let launcher = Launcher::build(places)?;
@@ -146,6 +163,9 @@ fn measure(places: &Places, options: &Options) -> Result {
             let without = without.iter();
             absent.extend(without.map(|(row, reason)| missing(Section::Real, row, "", reason)));
             tables.push(Table { section: Section::Real, rows, peers: found.peers.clone() });
+        }
+        if found.peers.iter().all(|peer| peer.name != options.reference) {
+            return Err(format!("the reference, {}, cannot be measured", options.reference));
         }
         preloaded = found.peers;
     }
