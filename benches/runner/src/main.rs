@@ -116,11 +116,13 @@ fn build_peers(places: &Places, options: &Options) -> Result {
 /// answer.
 fn check_names(places: &Places, options: &Options) -> Result {
     let linked = rows::global::names(places).unwrap_or_default();
-    let known: Vec<&str> = peers::names()
-        .into_iter()
-        .chain(linked.iter().map(String::as_str))
-        .chain(options.brought.iter().map(|(name, _)| name.as_str()))
-        .collect();
+    let mut known = peers::names();
+    let others = linked.iter().chain(options.brought.iter().map(|(name, _)| name));
+    for name in others {
+        if !known.contains(&name.as_str()) {
+            known.push(name);
+        }
+    }
     let asked = options.peers.iter().chain([&options.reference]);
     match asked.into_iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(format!("no allocator is called {name}; known are {}", known.join(", "))),

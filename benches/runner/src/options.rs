@@ -91,7 +91,7 @@ impl Options {
         let scale = self.scale.unwrap_or(scale);
         Effort {
             scale,
-            warm_scale: scale.min(0.05),
+            warm_scale: scale.min(0.02),
             rounds: self.rounds.unwrap_or(rounds),
             seed: self.seed,
         }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Result, cargo};
 use crate::table::Table;
-use crate::{arrows, instructions, loom, msrv, real_programs, workspace};
+use crate::{arrows, bench, instructions, loom, msrv, real_programs, workspace};
 
 /// Packages outside the workspace that are held to the same formatting and lints.
-const OUTSIDE: &[&str] = &["benches/instructions"];
+const OUTSIDE: &[&str] = &["benches/instructions", bench::RUNNER];
 /// And one that only a nightly compiler builds, held to the formatting.
 const NIGHTLY: &str = "fuzz";
 
@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { name: "arrows", about: "crates depend downwards only", run: arrows },
     Step { name: "clippy", about: "no warning in any target", run: clippy },
     Step { name: "test", about: "cargo test --workspace", run: test },
+    Step { name: "bench", about: "the bench's own tests, each workload among them", run: bench },
     Step { name: "doc", about: "the documentation builds without a warning", run: doc },
     Step { name: "loom", about: "every model holds", run: models },
     Step { name: "build", about: "cargo build --release", run: build },
@@ -134,6 +135,11 @@ fn clippy() -> Result {
 
 fn test() -> Result {
     cargo().dir(workspace::root()?).args(["test", "--workspace"]).run()
+}
+
+/// The driver's tests compile every workload and run it for a moment; no other allocator takes part.
+fn bench() -> Result {
+    bench::test()
 }
 
 fn doc() -> Result {
