@@ -38,6 +38,9 @@ pub struct Options {
     /// What the figures of preloaded allocators are relative to
     #[arg(long, value_name = "NAME", default_value = SYSTEM)]
     pub reference: String,
+    /// Run tiermalloc with this configuration, as in `pool=central`
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub conf: Option<String>,
     /// Rounds that count
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
@@ -109,6 +112,7 @@ impl Options {
             && self.only.is_empty()
             && self.peers.is_empty()
             && self.brought.is_empty()
+            && self.conf.is_none()
             && self.sections.is_empty()
     }
 }

@@ -34,11 +34,24 @@ pub fn run(args: &Args) -> Result {
     };
     if args.options.iter().any(|option| option == "--install") {
         let wanted = start().arg("--packages").read()?;
-        packages::install(&wanted.lines().collect::<Vec<_>>())?;
+        install(&wanted.lines().collect::<Vec<_>>());
     }
     // In place of this process: an interrupt or a failure is then the driver's alone to tell.
     let error = start().args(&args.options).start().exec();
     Err(format!("{}: {error}", driver.display()))
+}
+
+/// Installs what can be installed. Another release of a distribution may lack one of the packages; the
+/// driver then goes without, and says so.
+fn install(wanted: &[&str]) {
+    if packages::install(wanted).is_ok() {
+        return;
+    }
+    for package in wanted {
+        if let Err(reason) = packages::install(&[package]) {
+            println!("{package}: {reason}");
+        }
+    }
 }
 
 /// The step of `ci`: the driver's own tests.
