@@ -67,27 +67,30 @@ struct task {
     APART;
 };
 
-static pthread_barrier_t ready, done;
+/* Threads and clock meet twice at the beginning and twice at the end: between the two of a pair everybody but
+ * the clock waits. */
+static pthread_barrier_t ready, started, done, stopped;
 
 static void *work_on(void *argument) {
     struct task *task = argument;
     for (int i = 0; i < OWN; i++) fill(&task->slots[i], rng_skewed(&task->rng, 16, 1023));
     pthread_barrier_wait(&ready);
+    pthread_barrier_wait(&started);
     replace(task->slots, OWN, task->steps, &task->rng, 16, 1023);
     pthread_barrier_wait(&done);
+    pthread_barrier_wait(&stopped);
     for (int i = 0; i < OWN; i++) free(task->slots[i].object);
     return NULL;
 }
 
-/* Between the two barriers the main thread looks at the clock and at nothing else. */
 static double threads(double number) {
     int count = (int)number;
     uint64_t steps = 8000000 / (uint64_t)count;
     struct task *tasks = aside((size_t)count * sizeof *tasks);
     pthread_t ids[1024];
     if (count > 1024) return 0;
-    pthread_barrier_init(&ready, NULL, (unsigned)count + 1);
-    pthread_barrier_init(&done, NULL, (unsigned)count + 1);
+    pthread_barrier_t *barriers[] = {&ready, &started, &done, &stopped};
+    for (int i = 0; i < 4; i++) pthread_barrier_init(barriers[i], NULL, (unsigned)count + 1);
     for (int i = 0; i < count; i++) {
         tasks[i].rng.state = (uint64_t)i;
         tasks[i].steps = steps;
@@ -95,10 +98,12 @@ static double threads(double number) {
     }
     pthread_barrier_wait(&ready);
     double began = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    pthread_barrier_wait(&started);
     pthread_barrier_wait(&done);
-    double cost = (seconds_of(CLOCK_PROCESS_CPUTIME_ID) - began) * 1e9 / (double)(steps * (uint64_t)count);
+    double ended = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    pthread_barrier_wait(&stopped);
     for (int i = 0; i < count; i++) pthread_join(ids[i], NULL);
-    return cost;
+    return (ended - began) * 1e9 / (double)(steps * (uint64_t)count);
 }
 
 static void *serve(void *argument) {

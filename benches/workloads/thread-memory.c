@@ -1,7 +1,9 @@
-/* thread-memory: what threads that have ended leave behind: `thread-memory THREADS`.
+/* thread-memory: what threads that have ended leave behind: `thread-memory THREADS together|loose`.
  *
- * THREADS threads in groups of 64 that are all alive at once; each allocates 200 objects of 16 to 256 bytes,
- * waits for the others, frees them, and ends. Three such groups come first and are not counted.
+ * THREADS threads in groups of 64; each allocates 200 objects of 16 to 256 bytes, frees them, and ends. Three
+ * such groups come first and are not counted. `together`: each waits until all of its group have allocated,
+ * so that every group needs as much as the first. `loose`: as they come; how many are alive at a time is the
+ * system's choice, and an allocator sees threads that begin while others end.
  *
  * Figures: resident memory before and how much it grew. */
 
@@ -10,6 +12,7 @@
 enum { GROUP = 64, OBJECTS = 200, WARM_GROUPS = 3 };
 
 static pthread_barrier_t all_alive;
+static int is_together;
 
 static void *serve(void *argument) {
     struct rng rng = {*(uint64_t *)argument};
@@ -19,7 +22,7 @@ static void *serve(void *argument) {
         objects[i] = take(size);
         memset(objects[i], 1, size);
     }
-    pthread_barrier_wait(&all_alive);
+    if (is_together) pthread_barrier_wait(&all_alive);
     for (int i = 0; i < OBJECTS; i++) free(objects[i]);
     return NULL;
 }
@@ -32,6 +35,7 @@ static void group(uint64_t number) {
 
 int main(int argc, char **argv) {
     uint64_t groups = (argc > 1 ? (uint64_t)atoll(argv[1]) : 3200) / GROUP;
+    is_together = argc < 3 || strcmp(argv[2], "together") == 0;
     pthread_barrier_init(&all_alive, NULL, GROUP);
     for (uint64_t i = 0; i < WARM_GROUPS; i++) group(i);
     double before = resident_kib();
@@ -39,5 +43,6 @@ int main(int argc, char **argv) {
     double after = resident_kib();
     figure("before", before / 1024, "MiB");
     figure("growth", 100 * (after - before) / before, "%");
+    figure("growth", (after - before) / 1024, "MiB");
     return 0;
 }

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,6 +32,12 @@ static void on_alarm(int signal_number) {
     (void)signal_number;
     late = 1;
     if (child > 0) kill(-child, SIGKILL);
+}
+
+/* Whoever interrupts us means the program. */
+static void on_end(int signal_number) {
+    if (child > 0) kill(-child, SIGKILL);
+    _exit(128 + signal_number);
 }
 
 static long long now_ns(void) {
@@ -61,12 +68,17 @@ int main(int argc, char **argv) {
     action.sa_handler = on_alarm;
     action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, NULL);
+    action.sa_handler = on_end;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
 
     long long began = now_ns();
     pid_t pid = fork();
     if (pid < 0) return fail("fork");
     if (pid == 0) {
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (preload != NULL && preload[0] != '\0') setenv("LD_PRELOAD", preload, 1);
         unsetenv("BENCH_PRELOAD");
         execvp(argv[3], argv + 3);

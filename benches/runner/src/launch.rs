@@ -64,6 +64,8 @@ pub struct Finished {
 pub struct Launcher {
     program: PathBuf,
     scratch: PathBuf,
+    /// What our library is configured with, which others do not look at.
+    conf: Option<String>,
 }
 
 impl Launcher {
@@ -82,7 +84,12 @@ impl Launcher {
             // dynamically linked program.
             compile(&["-static"]).or_else(|_| compile(&[]))?;
         }
-        Ok(Self { program, scratch: dir })
+        Ok(Self { program, scratch: dir, conf: None })
+    }
+
+    /// The same, with a configuration for our library.
+    pub fn configured(self, conf: Option<&str>) -> Self {
+        Self { conf: conf.map(str::to_owned), ..self }
     }
 
     /// Runs a job to its end. An error says in a few lines why the run is no good.
@@ -114,6 +121,9 @@ impl Launcher {
             .env("HOME", &job.dir)
             .envs(ENVIRONMENT.iter().copied())
             .envs(variables.iter().copied());
+        if let Some(conf) = &self.conf {
+            command.env("TIERMALLOC_CONF", conf);
+        }
         if let Some(library) = &job.preload {
             command.env("BENCH_PRELOAD", library);
         }

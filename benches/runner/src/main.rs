@@ -8,6 +8,7 @@
 //! | [`options`] | reads the command line |
 //! | [`peers`] | finds, builds and checks the allocators |
 //! | [`rows`] | knows the workloads and programs, and how each is run |
+//! | [`series`] | puts them together for what was asked, from first to last |
 //! | [`order`] | draws the order of the runs |
 //! | [`launch`] | runs one program and reads what it took |
 //! | [`measure`] | runs them all, round after round, with [`progress`] |
@@ -32,6 +33,7 @@ mod record;
 mod report;
 mod rows;
 mod scaling;
+mod series;
 mod stats;
 mod summary;
 
@@ -41,11 +43,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use files::{Places, Result};
-use launch::Launcher;
 use options::Options;
-use peers::Peer;
-use record::{Absent, Line, PeerNote, Recorder, RowNote, Section, Series};
-use rows::Table;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -80,7 +78,7 @@ fn run(options: &Options) -> Result {
         files::create_dir(&out)?;
         return report::write_to(&out, &lines);
     }
-    measure(&places, options)
+    series::run(&places, options)
 }
 
 fn list(places: &Places) -> Result {
@@ -110,132 +108,4 @@ fn build_peers(places: &Places, options: &Options) -> Result {
         }
     }
     Ok(())
-}
-
-fn measure(places: &Places, options: &Options) -> Result {
-    let sections = options.sections();
-    let effort = options.effort();
-    let launcher = Launcher::build(places)?;
-    let threads = machine::processors();
-    let (mut tables, mut absent) = (Vec::new(), Vec::new());
-    let mut preloaded = Vec::new();
-    let missing = |section: Section, row: &str, peer: &str, reason: &str| Absent {
-        section,
-        row: row.to_owned(),
-        peer: peer.to_owned(),
-        reason: reason.to_owned(),
-    };
-
-    if sections.iter().any(|section| *section != Section::Global) {
-        let names = peers::names().into_iter().map(str::to_owned);
-        let is_asked = |name: &String| {
-            options.peers.is_empty() || options.peers.contains(name) || *name == options.reference
-        };
-        let wanted: Vec<String> = names.filter(is_asked).collect();
-        let found = peers::find(places, &launcher, &wanted, &options.brought)?;
-        for (name, reason) in &found.absent {
-            eprintln!("{name}: {reason}");
-            absent.push(missing(Section::Preload, "", name, reason));
-        }
-        if sections.contains(&Section::Preload) {
-            let rows = rows::workloads::rows(places, &options.only, threads)?;
-            tables.push(Table { section: Section::Preload, rows, peers: found.peers.clone() });
-        }
-        if sections.contains(&Section::Real) {
-            let (rows, without) = rows::programs::rows(places, &options.only, &found.libc)?;
-            let without = without.iter();
-            absent.extend(without.map(|(row, reason)| missing(Section::Real, row, "", reason)));
-            tables.push(Table { section: Section::Real, rows, peers: found.peers.clone() });
-        }
-        preloaded = found.peers;
-    }
-    if sections.contains(&Section::Global) && places.benches().join("global").is_dir() {
-        let built = rows::global::build(places, &options.only, &options.peers)?;
-        let without = built.absent.iter();
-        absent.extend(without.map(|(peer, reason)| missing(Section::Global, "", peer, reason)));
-        tables.push(built.table);
-    }
-    tables.retain(|table| !table.rows.is_empty());
-
-    let out = match &options.out {
-        Some(out) => out.clone(),
-        None if options.is_whole() => places.root.join("docs/benchmarks"),
-        None => places.scratch("last")?,
-    };
-    files::create_dir(&out)?;
-    let mut recorder = Recorder::create(&out.join("runs.jsonl"))?;
-    recorder.write(Line::Series(Series {
-        date: machine::today(),
-        command: command_line(),
-        reference: options.reference.clone(),
-        scale: effort.scale,
-        rounds: effort.rounds,
-        threads,
-        seed: effort.seed,
-        machine: machine::describe(),
-        peers: peer_notes(&tables, &preloaded, &sections),
-        rows: row_notes(&tables, &sections, &options.only),
-    }))?;
-    for absent in absent {
-        recorder.write(Line::Absent(absent))?;
-    }
-    measure::run(places, &launcher, &tables, effort, &mut recorder)?;
-    if sections.contains(&Section::Memory) {
-        let length = options.length();
-        memory::run(places, &launcher, &preloaded, &options.only, length, &mut recorder)?;
-    }
-    if sections.contains(&Section::Scaling) {
-        let (quick, seed) = (options.quick, effort.seed);
-        scaling::run(places, &launcher, &preloaded, &options.only, quick, seed, &mut recorder)?;
-    }
-    print!("{}", report::text(recorder.lines()));
-    report::write_to(&out, recorder.lines())?;
-    println!("\nraw data, tables and plots: {}", out.display());
-    Ok(())
-}
-
-/// The allocators of every section that runs.
-fn peer_notes(tables: &[Table], preloaded: &[Peer], sections: &[Section]) -> Vec<PeerNote> {
-    let of_tables = tables.iter().map(|table| (table.section, table.peers.as_slice()));
-    let others = [Section::Memory, Section::Scaling].into_iter();
-    let others = others.filter(|section| sections.contains(section)).map(|s| (s, preloaded));
-    let note = |(section, peers): (Section, &[Peer])| -> Vec<PeerNote> {
-        let one = |peer: &Peer| PeerNote {
-            section,
-            name: peer.name.clone(),
-            version: peer.version.clone(),
-        };
-        peers.iter().map(one).collect()
-    };
-    of_tables.chain(others).flat_map(note).collect()
-}
-
-/// The rows of every section that runs.
-fn row_notes(tables: &[Table], sections: &[Section], patterns: &[String]) -> Vec<RowNote> {
-    let rows = tables.iter().flat_map(|table| &table.rows);
-    let mut notes: Vec<RowNote> = rows
-        .map(|row| RowNote {
-            section: row.section,
-            name: row.name.clone(),
-            about: row.about.clone(),
-        })
-        .collect();
-    if sections.contains(&Section::Memory) {
-        notes.extend(memory::notes(patterns));
-    }
-    if sections.contains(&Section::Scaling) {
-        notes.extend(scaling::notes(patterns));
-    }
-    notes
-}
-
-/// The command as a person would repeat it, without the directories of this machine.
-fn command_line() -> String {
-    let args = std::env::args().skip(1).map(|arg| match arg.rsplit_once('/') {
-        Some((_, file)) if arg.contains('=') => {
-            format!("{}={file}", arg.split('=').next().unwrap_or_default())
-        }
-        _ => arg,
-    });
-    ["cargo xtask bench".to_owned()].into_iter().chain(args).collect::<Vec<_>>().join(" ")
 }

@@ -7,6 +7,7 @@
 //! allocators, for then the same work was not done.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::path::PathBuf;
 
 use crate::files::{Places, Result};
@@ -56,7 +57,19 @@ pub fn run(
         }
     }
     series.progress.finish();
+    clean_up(tables);
     Ok(())
+}
+
+/// Removes what scripts have made. What cannot be removed is in nobody's way.
+fn clean_up(tables: &[Table]) {
+    for row in tables.iter().flat_map(|table| &table.rows) {
+        if let Work::Script { dir, .. } = &row.work {
+            let _ = fs::remove_dir_all(dir);
+            // The directory of the series, once it is empty.
+            let _ = dir.parent().map(fs::remove_dir);
+        }
+    }
 }
 
 /// Everything that is run once a round.

@@ -38,6 +38,9 @@ pub struct Options {
     /// What the figures of preloaded allocators are relative to
     #[arg(long, value_name = "NAME", default_value = SYSTEM)]
     pub reference: String,
+    /// Run tiermalloc with this configuration, as in `pool=central`
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub conf: Option<String>,
     /// Rounds that count
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
@@ -91,7 +94,7 @@ impl Options {
         let scale = self.scale.unwrap_or(scale);
         Effort {
             scale,
-            warm_scale: scale.min(0.05),
+            warm_scale: scale.min(0.02),
             rounds: self.rounds.unwrap_or(rounds),
             seed: self.seed,
         }
@@ -109,6 +112,7 @@ impl Options {
             && self.only.is_empty()
             && self.peers.is_empty()
             && self.brought.is_empty()
+            && self.conf.is_none()
             && self.sections.is_empty()
     }
 }

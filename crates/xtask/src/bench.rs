@@ -5,9 +5,10 @@
 //! `--install` through apt.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
-use crate::shell::{Result, cargo, cmd};
+use crate::shell::{Cmd, Result, cargo, cmd};
 use crate::{packages, workspace};
 
 /// The package of the driver.
@@ -33,21 +34,43 @@ pub fn run(args: &Args) -> Result {
     };
     if args.options.iter().any(|option| option == "--install") {
         let wanted = start().arg("--packages").read()?;
-        packages::install(&wanted.lines().collect::<Vec<_>>())?;
+        install(&wanted.lines().collect::<Vec<_>>());
     }
-    start().args(&args.options).run()
+    // In place of this process: an interrupt or a failure is then the driver's alone to tell.
+    let error = start().args(&args.options).start().exec();
+    Err(format!("{}: {error}", driver.display()))
+}
+
+/// Installs what can be installed. Another release of a distribution may lack one of the packages; the
+/// driver then goes without, and says so.
+fn install(wanted: &[&str]) {
+    if packages::install(wanted).is_ok() {
+        return;
+    }
+    for package in wanted {
+        if let Err(reason) = packages::install(&[package]) {
+            println!("{package}: {reason}");
+        }
+    }
+}
+
+/// The step of `ci`: the driver's own tests.
+pub fn test() -> Result {
+    of_driver("test")?.env("TIERMALLOC_BENCH_TARGET", workspace::target_dir()?).run()
 }
 
 /// Builds the driver and returns where it lies.
 fn build() -> Result<PathBuf> {
-    let target = workspace::target_dir()?.join(RUNNER);
-    cargo()
-        .quiet()
+    of_driver("build")?.quiet().arg("--quiet").run()?;
+    Ok(workspace::target_dir()?.join(RUNNER).join("debug/tiermalloc-bench-runner"))
+}
+
+/// A command of cargo for the package of the driver.
+fn of_driver(command: &str) -> Result<Cmd> {
+    Ok(cargo()
         .dir(workspace::root()?)
-        .args(["build", "--quiet", "--manifest-path"])
+        .args([command, "--locked", "--manifest-path"])
         .arg(format!("{RUNNER}/Cargo.toml"))
         .arg("--target-dir")
-        .arg(&target)
-        .run()?;
-    Ok(target.join("debug/tiermalloc-bench-runner"))
+        .arg(workspace::target_dir()?.join(RUNNER)))
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Result, cargo};
 use crate::table::Table;
-use crate::{arrows, instructions, loom, msrv, real_programs, workspace};
+use crate::{arrows, bench, instructions, loom, msrv, real_programs, workspace};
 
 /// Packages outside the workspace that are held to the same formatting, lints and tests.
-const OUTSIDE: &[&str] = &["benches/global"];
+const OUTSIDE: &[&str] = &["benches/global", bench::RUNNER];
 /// And one that only a nightly compiler builds, held to the formatting.
 const NIGHTLY: &str = "fuzz";
 
@@ -36,7 +36,8 @@ const STEPS: &[Step] = &[
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "arrows", about: "crates depend downwards only", run: arrows },
     Step { name: "clippy", about: "no warning in any target", run: clippy },
-    Step { name: "test", about: "the tests of the workspace and of what is beside it", run: test },
+    Step { name: "test", about: "cargo test --workspace", run: test },
+    Step { name: "bench", about: "the bench's own tests, each workload among them", run: bench },
     Step { name: "doc", about: "the documentation builds without a warning", run: doc },
     Step { name: "loom", about: "every model holds", run: models },
     Step { name: "build", about: "cargo build --release", run: build },
@@ -133,17 +134,18 @@ fn clippy() -> Result {
 }
 
 fn test() -> Result {
-    let root = workspace::root()?;
-    cargo().dir(&root).args(["test", "--workspace"]).run()?;
-    for package in OUTSIDE {
-        let manifest = format!("{package}/Cargo.toml");
-        cargo()
-            .dir(&root)
-            .args(["test", "--manifest-path", &manifest, "--target-dir"])
-            .arg(workspace::target_dir()?.join(package))
-            .run()?;
-    }
-    Ok(())
+    cargo().dir(workspace::root()?).args(["test", "--workspace"]).run()
+}
+
+/// The driver's tests compile every workload and run it for a moment, those of the Rust workloads run each
+/// on tiermalloc and on the system's allocator; no other allocator takes part.
+fn bench() -> Result {
+    bench::test()?;
+    cargo()
+        .dir(workspace::root()?)
+        .args(["test", "--manifest-path", "benches/global/Cargo.toml", "--target-dir"])
+        .arg(workspace::target_dir()?.join("benches/global"))
+        .run()
 }
 
 fn doc() -> Result {

@@ -1,9 +1,10 @@
 //! Line plots of the curves.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
 
 use super::figures::short;
-use super::strip::{Drawn, WIDTH, head, mark};
+use super::strip::{Drawn, WIDTH, head, mark, text};
 use super::style::{FAINT, INK, RULE, look};
 use crate::scaling::Curve;
 
@@ -45,11 +46,23 @@ fn draw(curve: &Curve, lines: &[(String, Vec<(f64, f64)>)], svg: &mut String) ->
         .axis_style(FAINT)
         .x_desc(curve.x_label)
         .y_desc(curve.y_label)
-        .x_label_formatter(&|x| short(x.round()))
+        .disable_x_mesh()
+        // The points have labels of their own, below.
+        .x_label_formatter(&|_| String::new())
         .y_label_formatter(&|y| format!("{y:.0}"))
         .label_style(("sans-serif", 13).into_font().color(&FAINT))
         .axis_desc_style(("sans-serif", 14).into_font().color(&INK))
         .draw()?;
+    let mut xs: Vec<f64> = points().map(|point| point.0).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    for x in xs {
+        let (at, bottom) = chart.backend_coord(&(x, y_low * 0.8));
+        let (_, above) = chart.backend_coord(&(x, y_high * 1.25));
+        let rule = PathElement::new(vec![(at, above), (at, bottom)], RULE.stroke_width(1));
+        area.draw(&rule)?;
+        text(&area, &short(x), (at, bottom + 16), 13, FAINT, HPos::Center)?;
+    }
     let mut order: Vec<&(String, Vec<(f64, f64)>)> = lines.iter().collect();
     order.sort_by_key(|(peer, _)| look(peer).is_ours);
     for (peer, line) in order {

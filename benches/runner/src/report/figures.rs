@@ -6,8 +6,8 @@ use crate::record::{Line, Point};
 use crate::scaling::{CURVES, Curve};
 use crate::stats::median;
 
-/// What one allocator's runs of an experiment came to: the median of each figure, with its unit.
-type Figures = Vec<(String, f64, String)>;
+/// What one allocator's runs of an experiment came to: the median of each figure, by its name and unit.
+type Figures = Vec<(String, f64)>;
 
 /// A table for each experiment, a row an allocator; the best of what decides is marked.
 pub fn memory(lines: &[Line]) -> Vec<(String, Grid)> {
@@ -19,16 +19,16 @@ pub fn memory(lines: &[Line]) -> Vec<(String, Grid)> {
             .map(|peer| (peer.clone(), figures(lines, experiment.name, &peer)))
             .collect();
         let Some((_, first)) = rows.first() else { continue };
-        let headings = first.iter().map(|(name, _, unit)| format!("{name}, {unit}"));
+        let headings = first.iter().map(|(name, _)| name.clone());
         let mut grid = Grid::new([String::new()].into_iter().chain(headings));
         let (decisive, less) = experiment.decides;
         let deciding = |figures: &Figures| {
-            figures.iter().find(|(name, _, _)| name == decisive).map(|(_, value, _)| *value)
+            figures.iter().find(|(name, _)| name == decisive).map(|(_, value)| *value)
         };
         let values = rows.iter().filter_map(|(_, figures)| deciding(figures));
         let best = if less { values.min_by(f64::total_cmp) } else { values.max_by(f64::total_cmp) };
         for (peer, figures) in &rows {
-            let cell = |(name, value, _): &(String, f64, String)| {
+            let cell = |(name, value): &(String, f64)| {
                 Cell::new(shown(*value)).mark(name == decisive && Some(*value) == best)
             };
             let name = [Cell::new(peer.clone())].into_iter();
@@ -60,20 +60,19 @@ fn peers_of(lines: &[Line], row: &str) -> Vec<String> {
 }
 
 fn figures(lines: &[Line], row: &str, peer: &str) -> Figures {
-    let mut figures: Vec<(String, Vec<f64>, String)> = Vec::new();
+    let mut figures: Vec<(String, Vec<f64>)> = Vec::new();
     for line in lines {
         let Line::Figure(figure) = line else { continue };
         if figure.row != row || figure.peer != peer {
             continue;
         }
-        match figures.iter_mut().find(|(name, _, _)| *name == figure.name) {
-            Some((_, values, _)) => values.push(figure.value),
-            None => figures.push((figure.name.clone(), vec![figure.value], figure.unit.clone())),
+        let name = format!("{}, {}", figure.name, figure.unit);
+        match figures.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => values.push(figure.value),
+            None => figures.push((name, vec![figure.value])),
         }
     }
-    let middle =
-        |(name, values, unit): (String, Vec<f64>, String)| Some((name, median(&values)?, unit));
-    figures.into_iter().filter_map(middle).collect()
+    figures.into_iter().filter_map(|(name, values)| Some((name, median(&values)?))).collect()
 }
 
 /// The points of a curve by allocator, medians, in the order of `x`.

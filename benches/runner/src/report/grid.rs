@@ -2,10 +2,12 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle, presets};
 
-/// Cells by row and column; the first row is the heading, the first column is to the left.
+/// Cells by row and column below a row of headings.
 pub struct Grid {
     headings: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    /// Whether all but the first column are figures, which stand to the right.
+    is_of_figures: bool,
 }
 
 /// The text of a cell, and whether it is the one to look at.
@@ -36,7 +38,13 @@ impl<S: Into<String>> From<S> for Cell {
 impl Grid {
     /// A grid with these headings.
     pub fn new<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
-        Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        let headings = headings.into_iter().map(Into::into).collect();
+        Self { headings, rows: Vec::new(), is_of_figures: true }
+    }
+
+    /// A grid of words with these headings.
+    pub fn of_words<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
+        Self { is_of_figures: false, ..Self::new(headings) }
     }
 
     /// Adds a row.
@@ -59,9 +67,10 @@ impl Grid {
             if cell.marked { format!("**{text}**") } else { text }
         };
         let text = self.render(presets::ASCII_MARKDOWN, bold);
-        // The preset has dashes alone; figures stand to the right.
-        let columns = self.headings.len();
-        let rule = format!("|---|{}", "---:|".repeat(columns.saturating_sub(1)));
+        // The preset has dashes alone and says nothing of sides.
+        let others = self.headings.len().saturating_sub(1);
+        let rule =
+            format!("|---|{}", if self.is_of_figures { "---:|" } else { "---|" }.repeat(others));
         let lines = text.lines().enumerate();
         lines
             .map(|(at, line)| if at == 1 { format!("{rule}\n") } else { format!("{line}\n") })
@@ -76,7 +85,7 @@ impl Grid {
             table.add_row(row.iter().map(&shown));
         }
         for (number, column) in table.column_iter_mut().enumerate() {
-            if number > 0 {
+            if number > 0 && self.is_of_figures {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
@@ -99,5 +108,6 @@ mod tests {
         let markdown = grid.markdown();
         assert!(markdown.contains("**1.00**") && markdown.contains("b\\|c"), "{markdown}");
         assert_eq!(markdown.lines().nth(1), Some("|---|---:|"));
+        assert_eq!(Grid::of_words(["a", "b"]).markdown().lines().nth(1), Some("|---|---|"));
     }
 }

@@ -27,29 +27,37 @@ pub struct Built {
 /// Builds the executables, those wanted or all, and asks them for their workloads.
 pub fn build(places: &Places, patterns: &[String], wanted: &[String]) -> Result<Built> {
     let (mut peers, mut absent) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    // The reference comes first and tells the rows: nothing else is built for none.
     for name in names(places)? {
-        let asked = wanted.is_empty() || name == REFERENCE || wanted.contains(&name);
-        if !asked {
+        let is_reference = name == REFERENCE;
+        let is_asked = wanted.is_empty() || wanted.contains(&name);
+        if !is_reference && (rows.is_empty() || !is_asked) {
             continue;
         }
         match executable(places, &name) {
-            Ok(peer) => peers.push(peer),
+            Ok(peer) => {
+                if is_reference {
+                    rows = self::rows(&peer, patterns)?;
+                }
+                peers.push(peer);
+            }
             Err(reason) => absent.push((name, last_lines(&reason, 1))),
         }
     }
-    let rows = peers.first().map_or_else(|| Ok(Vec::new()), list)?;
-    let rows = rows
-        .into_iter()
-        .filter(|(name, _)| is_wanted(name, patterns))
-        .map(|(name, about)| Row {
-            section: Section::Global,
-            name,
-            about,
-            work: Work::Linked,
-            limit_s: 300,
-        })
-        .collect();
     Ok(Built { table: Table { section: Section::Global, rows, peers }, absent })
+}
+
+fn rows(peer: &Peer, patterns: &[String]) -> Result<Vec<Row>> {
+    let wanted = list(peer)?.into_iter().filter(|(name, _)| is_wanted(name, patterns));
+    let row = |(name, about): (String, String)| Row {
+        section: Section::Global,
+        name,
+        about,
+        work: Work::Linked,
+        limit_s: 300,
+    };
+    Ok(wanted.map(row).collect())
 }
 
 /// The allocators that have a package there: the reference first, ours second, the others by name.

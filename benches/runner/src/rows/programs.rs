@@ -81,6 +81,8 @@ type Missing = Vec<(String, String)>;
 /// The rows whose names are asked for; and those that cannot be run here.
 pub fn rows(places: &Places, patterns: &[String], libc: &Path) -> Result<(Vec<Row>, Missing)> {
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
+    // Two series at the same time must not have one directory.
+    let of_series = places.scratch("programs")?.join(std::process::id().to_string());
     for program in PROGRAMS.iter().filter(|program| is_wanted(program.name, patterns)) {
         let missing: Vec<&str> =
             program.tools.iter().copied().filter(|tool| which(tool).is_none()).collect();
@@ -99,7 +101,7 @@ pub fn rows(places: &Places, patterns: &[String], libc: &Path) -> Result<(Vec<Ro
             about: program.about.to_owned(),
             work: Work::Script {
                 script: places.benches().join(format!("programs/{}.sh", program.name)),
-                dir: places.scratch("programs")?.join(program.name),
+                dir: of_series.join(program.name),
                 libc: program.own_allocator.then(|| libc.to_owned()),
             },
             limit_s: 300,
