@@ -8,7 +8,7 @@ use tiermalloc_size_class::SLOTS;
 use tiermalloc_size_class::{CLASSES, Class, index_in_span};
 #[cfg(not(tiermalloc_loom))]
 use tiermalloc_sync::CachePadded;
-use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::spans::{ChainBuilder, Spans};
@@ -20,6 +20,12 @@ const EMPTIED: usize = 16;
 
 /// Classes that one call of [`CentralCache::plunder_next`] looks at.
 const PLUNDERED: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
+
+/// Batches that make way at once.
+const WAY: usize = 16;
+
+/// Bytes in transfer caches (2 MiB) for each of which the source is told.
+const SURPLUS: usize = 2 << 20;
 
 /// A program's mistake that shows when an object comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,10 @@ pub struct CentralCache<R: RawLock, S> {
     pub(crate) classes: Classes<R>,
     /// The class that is plundered next.
     next_plundered: AtomicUsize,
+    /// Bytes in all transfer caches; a moment old for whoever has no lock.
+    held: AtomicUsize,
+    /// Whether a class took a fresh span while they held much.
+    short: AtomicBool,
     pub(crate) source: S,
 }
 
@@ -86,6 +96,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                 })
             }; SLOTS],
             next_plundered: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            short: AtomicBool::new(false),
             source,
         }
     }
@@ -93,7 +105,13 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// An empty cache over `source`.
     #[cfg(tiermalloc_loom)]
     pub fn new(source: S) -> Self {
-        Self { classes: Classes::new(), next_plundered: AtomicUsize::new(0), source }
+        Self {
+            classes: Classes::new(),
+            next_plundered: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            short: AtomicBool::new(false),
+            source,
+        }
     }
 
     /// The source of spans.
@@ -110,11 +128,68 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     pub fn fetch(&self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
-            if let Some(batch) = self.classes[class.id()].transfer.lock().remove(class) {
+            if let Some(batch) = self.remove_batch(class) {
                 return batch;
             }
         }
         self.fetch_from_spans(class, wanted).0
+    }
+
+    /// The newest batch of the transfer cache.
+    #[inline]
+    fn remove_batch(&self, class: Class) -> Option<Chain> {
+        let batch = self.classes[class.id()].transfer.lock().remove(class)?;
+        // Relaxed: a number.
+        self.held.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
+        Some(batch)
+    }
+
+    /// Takes a whole batch into the transfer cache; `false` when that has no room.
+    ///
+    /// # Safety
+    /// The batch owns its objects.
+    #[inline]
+    unsafe fn insert_batch(&self, class: Class, batch: Chain) -> bool {
+        let bound = transfer::bound(self.source.reserved_bytes());
+        // SAFETY: passed on to the caller.
+        if !unsafe { self.classes[class.id()].transfer.lock().insert(class, batch, bound) } {
+            return false;
+        }
+        let bytes = batch.count * class.size();
+        // Relaxed: a number.
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        if before / SURPLUS != (before + bytes) / SURPLUS {
+            self.source.surplus();
+        }
+        true
+    }
+
+    /// Called after [`fetch`](Self::fetch), for its class: when the transfer caches hold much and a class
+    /// had to take a fresh span all the same, some of what they hold goes to its spans, which may empty
+    /// them. Each batch goes that way once at most, as it would have if they were smaller.
+    ///
+    /// Cost: a load, unless there is something to do.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    #[inline]
+    pub fn make_way(&self, class: Class) -> Result<(), Misuse> {
+        // Relaxed: a hint.
+        if self.short.load(Ordering::Relaxed) { self.make_way_slow(class) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn make_way_slow(&self, but: Class) -> Result<(), Misuse> {
+        self.short.store(false, Ordering::Relaxed);
+        for _ in 0..PLUNDERED {
+            // Relaxed: whose turn it is.
+            let turn = self.next_plundered.fetch_add(1, Ordering::Relaxed);
+            let Some(class) = Class::from_id(turn % CLASSES + 1) else { continue };
+            if class != but && self.drain(class, WAY)? > 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One object of `class`, and whether it is known to be all zero but for its first word.
@@ -147,6 +222,13 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                 spans.adopt(span);
                 zeroed = spans.take(class, span, wanted, &mut chain).1;
             }
+            drop(spans);
+            // Relaxed: numbers, and a hint.
+            if self.held.load(Ordering::Relaxed)
+                > transfer::bound_of_all(self.source.reserved_bytes())
+            {
+                self.short.store(true, Ordering::Relaxed);
+            }
         }
         (chain.finish(), zeroed)
     }
@@ -162,8 +244,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     pub unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         if chain.count == class.batch() {
-            let bound = transfer::bound(self.source.reserved_bytes());
-            if self.classes[class.id()].transfer.lock().insert(class, chain, bound) {
+            // SAFETY: passed on to the caller.
+            if unsafe { self.insert_batch(class, chain) } {
                 return Ok(());
             }
         }
@@ -176,7 +258,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// # Safety
     /// As for `store`.
     pub unsafe fn store_to_spans(&self, class: Class, mut chain: Chain) -> Result<(), Misuse> {
-        let lists = &self.classes[class.id()].spans;
+        let (lists, shape) = (&self.classes[class.id()].spans, class.shape());
         loop {
             let mut emptied: [Option<NonNull<Span>>; EMPTIED] = [None; EMPTIED];
             let mut count = 0;
@@ -193,7 +275,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             while count < EMPTIED - 1 {
                 // SAFETY: the chain owns its objects.
                 let Some(object) = (unsafe { chain.pop() }) else { break };
-                if (object as usize).wrapping_sub(start) >= bytes {
+                let mut offset = (object as usize).wrapping_sub(start);
+                if offset >= bytes {
                     // SAFETY: the span of a run is one of this class.
                     if let Some(gone) = unsafe { end_run(&mut spans, run.take()) } {
                         emptied[count] = Some(gone);
@@ -205,6 +288,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                             // SAFETY: a registered span of the class is valid.
                             (start, bytes) =
                                 unsafe { (span.as_ref().address(), span.as_ref().bytes()) };
+                            offset = object as usize - start;
                         }
                         Err(misuse) => {
                             wrong = Some(misuse);
@@ -214,7 +298,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                 }
                 let Some(span) = last else { break };
                 // SAFETY: the span is one of this class.
-                match unsafe { spans.put(span, object) } {
+                match unsafe { spans.put(span, shape, offset) } {
                     Put::Done => run = last,
                     Put::Twice => wrong = Some(Misuse::DoubleFree(object, class)),
                     _ => wrong = Some(Misuse::NotAnObject(object, class)),
@@ -301,8 +385,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub fn drain(&self, class: Class, batches: usize) -> Result<usize, Misuse> {
         let mut objects = 0;
         for _ in 0..batches {
-            let batch = self.classes[class.id()].transfer.lock().remove(class);
-            let Some(batch) = batch else { break };
+            let Some(batch) = self.remove_batch(class) else { break };
             objects += batch.count;
             // SAFETY: the batch is ours.
             unsafe { self.store_to_spans(class, batch)? };

@@ -70,6 +70,9 @@ pub unsafe trait SpanSource {
     /// The span under an address, if there is one.
     fn span_of(&self, address: usize) -> Option<NonNull<Span>>;
 
+    /// Told now and then while much waits in the transfer caches: an occasion to have them looked after.
+    fn surplus(&self) {}
+
     /// Bytes that the source has taken from the system, about; what caches above it may hold goes by
     /// that. Without a bound where nobody says.
     fn reserved_bytes(&self) -> usize {
@@ -109,6 +112,9 @@ unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
     }
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         (**self).span_of(address)
+    }
+    fn surplus(&self) {
+        (**self).surplus();
     }
     fn reserved_bytes(&self) -> usize {
         (**self).reserved_bytes()

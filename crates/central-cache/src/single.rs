@@ -47,7 +47,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         let span = self.span_for(class, object)?;
         // SAFETY: a span of this class, under its lock.
         unsafe {
-            refused(spans.put(span, object), class, object)?;
+            let offset = object as usize - span.as_ref().address();
+            refused(spans.put(span, class.shape(), offset), class, object)?;
             if spans.settle(span) {
                 drop(spans);
                 // C3: it left its class with no object handed out.

@@ -3,7 +3,7 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_page_heap::{Past, Put, Span};
-use tiermalloc_size_class::Class;
+use tiermalloc_size_class::{Class, Shape};
 
 /// Lists by occupancy: the last one holds the fullest spans.
 const GROUPS: usize = 8;
@@ -114,12 +114,15 @@ impl Spans {
     /// once for all objects that come back to it in a row.
     ///
     /// # Safety
-    /// The span is one of this class.
+    /// The span is one of this class, of which `shape` is, and the object lies `offset` bytes from its
+    /// start, within it.
     #[inline]
-    pub(crate) unsafe fn put(&mut self, span: NonNull<Span>, object: *mut u8) -> Put {
+    pub(crate) unsafe fn put(&mut self, span: NonNull<Span>, shape: Shape, offset: usize) -> Put {
         // SAFETY: under the lock of the class.
-        let put = unsafe { span.as_ref().put_object(object as usize) };
-        self.live -= (put == Put::Done) as usize;
+        let put = unsafe { span.as_ref().put_at(shape, offset) };
+        if put == Put::Done {
+            self.live -= 1;
+        }
         put
     }
 

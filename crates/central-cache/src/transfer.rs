@@ -1,4 +1,13 @@
-//! The transfer cache of one class: batches, last in first out.
+//! The transfer cache of one class: whole batches, last in first out.
+//!
+//! A batch that a thread frees is soon allocated again, by the same thread or by another one. Here it
+//! waits as it is: taking it in and giving it out touches its first object at most. The first batches
+//! are kept by their addresses alone, all further ones in a list through the second words of their first
+//! objects, so that there may be as many as the heap has.
+//!
+//! How much a class may hold goes by the heap behind it ([`bound`]). What the classes hold together is
+//! memory that others cannot use: when a span is wanted and they hold much, some of it goes to its spans
+//! first ([`CentralCache::make_way`](crate::CentralCache::make_way)).
 
 use core::ptr;
 
@@ -6,28 +15,37 @@ use tiermalloc_size_class::Class;
 
 use crate::Chain;
 
-/// Batches that a class can hold. With 32 objects each, a thread that frees can run this far ahead
-/// of one that allocates before spans are touched.
+/// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
+/// word, can hold.
 pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
-/// Bytes that a class may hold, however large the heap,
-const MAX_BYTES: usize = 256 * 1024;
-/// and however small,
-const MIN_BYTES: usize = 32 * 1024;
-/// and in between, the part of the heap.
-const PART: usize = 256;
+/// Bytes that a class may hold, however small the heap,
+const MIN_BYTES: usize = 256 * 1024;
+/// and else a part of the heap.
+const PART: usize = 8;
+/// The same for all classes together.
+const MIN_OF_ALL: usize = 1024 * 1024;
+const PART_OF_ALL: usize = 16;
 
 /// Bytes that each class may hold where so many stand behind the source of spans.
 #[inline]
 pub(crate) fn bound(reserved: usize) -> usize {
-    (reserved / PART).clamp(MIN_BYTES, MAX_BYTES)
+    (reserved / PART).max(MIN_BYTES)
 }
 
-/// Whole batches of one class, by their first objects. Under its lock.
+/// Bytes that all classes may hold together while others have to take fresh spans.
+#[inline]
+pub(crate) fn bound_of_all(reserved: usize) -> usize {
+    (reserved / PART_OF_ALL).max(MIN_OF_ALL)
+}
+
+/// Whole batches of one class. Under its lock.
 pub(crate) struct Transfer {
-    used: u16,
+    used: u32,
     /// Least number of batches since the last plunder.
-    low_water: u16,
+    low_water: u32,
     heads: [*mut u8; BATCHES],
+    /// The newest of those that `heads` has no room for.
+    rest: *mut u8,
 }
 
 // SAFETY: the objects belong to whoever holds the lock.
@@ -35,20 +53,31 @@ unsafe impl Send for Transfer {}
 
 impl Transfer {
     pub(crate) const fn new() -> Self {
-        Self { used: 0, low_water: 0, heads: [ptr::null_mut(); BATCHES] }
+        Self { used: 0, low_water: 0, heads: [ptr::null_mut(); BATCHES], rest: ptr::null_mut() }
     }
 
     /// Takes a whole batch in, unless the cache is full or would hold more than `bound` bytes; one batch
     /// it takes in any case.
+    ///
+    /// # Safety
+    /// The batch owns its objects.
     #[inline]
-    pub(crate) fn insert(&mut self, class: Class, batch: Chain, bound: usize) -> bool {
+    pub(crate) unsafe fn insert(&mut self, class: Class, batch: Chain, bound: usize) -> bool {
         debug_assert_eq!(batch.count, class.batch());
         let used = self.used as usize;
         let bytes = (used + 1) * batch.count * class.size();
-        if used >= BATCHES || (bytes > bound && used > 0) {
+        if bytes > bound && used > 0 {
             return false;
         }
-        self.heads[used] = batch.head;
+        if used < BATCHES {
+            self.heads[used] = batch.head;
+        } else if class.size() >= 16 && !cfg!(tiermalloc_loom) {
+            // SAFETY: the object is ours, and has a second word.
+            unsafe { second_word(batch.head).write(self.rest) };
+            self.rest = batch.head;
+        } else {
+            return false;
+        }
         self.used += 1;
         true
     }
@@ -58,7 +87,15 @@ impl Transfer {
     pub(crate) fn remove(&mut self, class: Class) -> Option<Chain> {
         self.used = self.used.checked_sub(1)?;
         self.low_water = self.low_water.min(self.used);
-        Some(Chain { head: self.heads[self.used as usize], count: class.batch() })
+        let head = if self.used as usize >= BATCHES {
+            let newest = self.rest;
+            // SAFETY: a batch behind `heads` is on the list, linked through its second word.
+            self.rest = unsafe { second_word(newest).read() };
+            newest
+        } else {
+            self.heads[self.used as usize]
+        };
+        Some(Chain { head, count: class.batch() })
     }
 
     /// Starts a new period and says how many batches nobody has wanted in the last one.
@@ -73,14 +110,19 @@ impl Transfer {
     }
 }
 
+/// The second word of a free object of at least 16 bytes.
+#[inline]
+fn second_word(object: *mut u8) -> *mut *mut u8 {
+    object.wrapping_add(size_of::<*mut u8>()).cast()
+}
+
 #[cfg(all(test, not(tiermalloc_loom)))]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_class_may_hold_a_part_of_the_heap_within_bounds() {
-        let mib = 1 << 20;
-        let bounds = [0, mib, 16 * mib, 32 * mib, 64 * mib, usize::MAX].map(bound);
-        assert_eq!(bounds, [32, 32, 64, 128, 256, 256].map(|kib: usize| kib * 1024));
+    fn a_class_may_hold_a_part_of_the_heap() {
+        let kib = 1024;
+        assert_eq!([0, 256 * kib, 1024 * kib].map(bound), [32 * kib, 32 * kib, 128 * kib]);
     }
 }

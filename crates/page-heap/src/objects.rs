@@ -11,7 +11,7 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_size_class::{Class, PAGE_SIZE, index_in_span};
+use tiermalloc_size_class::{Class, PAGE_SIZE, Shape};
 
 use crate::span::{INLINE_WORDS, Span};
 
@@ -205,13 +205,8 @@ impl Span {
     /// The index of the object that starts at `address`.
     #[inline]
     fn locate(&self, address: usize) -> Option<usize> {
-        let class = self.class()?;
         let offset = address.wrapping_sub(self.address());
-        if offset >= self.bytes() {
-            return None;
-        }
-        let index = index_in_span(class, offset);
-        (index * class.size() == offset && index < class.objects()).then_some(index)
+        if offset < self.bytes() { self.class()?.shape().object_at(offset) } else { None }
     }
 
     /// Takes an object back. What is misplaced or free already is left as it is.
@@ -220,7 +215,22 @@ impl Span {
     /// The span is in state `Objects` and the lock of its class is held.
     #[inline]
     pub unsafe fn put_object(&self, address: usize) -> Put {
-        let Some(index) = self.locate(address) else { return Put::Misplaced };
+        let offset = address.wrapping_sub(self.address());
+        match self.class() {
+            // SAFETY: passed on to the caller.
+            Some(class) if offset < self.bytes() => unsafe { self.put_at(class.shape(), offset) },
+            _ => Put::Misplaced,
+        }
+    }
+
+    /// [`put_object`](Self::put_object) for who knows the class, and that the address, `offset` bytes from
+    /// the start, lies within the span.
+    ///
+    /// # Safety
+    /// As for `put_object`; the shape is that of the span's class, and the offset less than its length.
+    #[inline]
+    pub unsafe fn put_at(&self, shape: Shape, offset: usize) -> Put {
+        let Some(index) = shape.object_at(offset) else { return Put::Misplaced };
         let word = index / 64;
         let bit = 1u64 << (index % 64);
         // SAFETY: index < objects, so word < words; the lock makes the access ours alone.

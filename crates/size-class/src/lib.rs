@@ -60,7 +60,7 @@ pub const MAX_OBJECTS: usize = 1024;
 /// Most pages that a span of a class takes.
 pub const MAX_SPAN_PAGES: usize = 32;
 /// Bytes of one class that move between tiers at once, as far as [`MAX_BATCH`] allows.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// A size class: a number from 1 to [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +171,33 @@ pub const fn class_of_large(size: usize) -> Class {
 #[inline(always)]
 pub const fn index_in_span(class: Class, offset: usize) -> usize {
     ((offset as u64 * MAGICS[class.0 as usize]) >> 40) as usize
+}
+
+/// Where the objects of a class lie in its spans: what the tables say, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    size: usize,
+    magic: u64,
+    objects: usize,
+}
+
+impl Class {
+    /// Where the objects lie.
+    #[inline(always)]
+    pub const fn shape(self) -> Shape {
+        let id = self.0 as usize;
+        Shape { size: self.size(), magic: MAGICS[id], objects: self.objects() }
+    }
+}
+
+impl Shape {
+    /// The index of the object that starts `offset` bytes into the span; `None` where none does. The
+    /// offset is one within the span.
+    #[inline(always)]
+    pub const fn object_at(self, offset: usize) -> Option<usize> {
+        let index = ((offset as u64 * self.magic) >> 40) as usize;
+        if index * self.size == offset && index < self.objects { Some(index) } else { None }
+    }
 }
 
 /// `size` rounded up to a multiple of `align`, a power of two; wraps to a small number on overflow.

@@ -60,6 +60,16 @@ pub unsafe trait ObjectSource {
     /// Up to `wanted` (at least 1) free objects; none when there is no memory.
     fn fetch(&self, class: Class, wanted: usize) -> Chain;
 
+    /// Called after a [`fetch`](Self::fetch) of the class, when what it gave is in the bin: an occasion to
+    /// let go of what others leave unused.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    fn make_way(&self, class: Class) -> Result<(), Misuse> {
+        let _ = class;
+        Ok(())
+    }
+
     /// Takes free objects back.
     ///
     /// # Errors
@@ -89,6 +99,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     #[inline]
     fn fetch(&self, class: Class, wanted: usize) -> Chain {
         CentralCache::fetch(self, class, wanted)
+    }
+    #[inline]
+    fn make_way(&self, class: Class) -> Result<(), Misuse> {
+        CentralCache::make_way(self, class)
     }
     #[inline]
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {

@@ -12,15 +12,15 @@ use tiermalloc_central_cache::RawLock;
 /// Bytes claimed from the budget at once.
 const CLAIM: usize = 16 * 1024;
 /// One thread's cache may claim such a part of what stands behind the source,
-const SHARE: usize = 16;
+const SHARE: usize = 8;
 /// but this much in any case (bytes).
-const LEAST_SHARE: usize = 256 * 1024;
+const LEAST_SHARE: usize = 1024 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row after which a bin's capacity shrinks by a batch.
 const PATIENCE: u8 = 3;
 /// Slow steps between two scavenges.
-const STEPS: u32 = 256;
+const STEPS: u32 = 1024;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
@@ -71,6 +71,7 @@ impl ThreadCache {
         // chain is empty now.
         self.heads[id].set(chain.head);
         self.room[id].set((capacity - chain.count) as u32);
+        source.make_way(class)?;
         Ok(object)
     }
 
@@ -341,20 +342,21 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
     if head.is_null() {
         return Err(Misuse::DoubleFree(head, class));
     }
-    let (mut last, mut mark, mut next_mark) = (head, ptr::null_mut(), 1);
+    let (mut last, mut step) = (head, 1);
     let mut addresses = head as usize;
-    for step in 1..count {
-        // SAFETY: there are `count` objects.
-        let next = unsafe { Chain::next(last) };
-        if step == next_mark {
-            mark = last;
-            next_mark *= 2;
+    while step < count {
+        let mark = last;
+        let next_mark = count.min(2 * step);
+        while step < next_mark {
+            // SAFETY: there are `count` objects.
+            let next = unsafe { Chain::next(last) };
+            if next == mark || next.is_null() {
+                return Err(Misuse::DoubleFree(if next.is_null() { last } else { next }, class));
+            }
+            addresses |= next as usize;
+            last = next;
+            step += 1;
         }
-        if next == mark || next.is_null() {
-            return Err(Misuse::DoubleFree(if next.is_null() { last } else { next }, class));
-        }
-        addresses |= next as usize;
-        last = next;
     }
     if addresses & (alignment(class) - 1) != 0 {
         // SAFETY: as above.

@@ -57,6 +57,9 @@ unsafe impl SpanSource for Pages {
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         MAP.span(address)
     }
+    fn surplus(&self) {
+        background::keeper();
+    }
     #[inline]
     fn reserved_bytes(&self) -> usize {
         HEAP.reserved_bytes()
