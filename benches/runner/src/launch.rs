@@ -29,6 +29,8 @@ pub struct Job {
     pub args: Vec<String>,
     /// What is preloaded into it.
     pub preload: Option<PathBuf>,
+    /// Variables for its allocator.
+    pub environment: &'static [(&'static str, &'static str)],
     /// Where it runs.
     pub dir: PathBuf,
     /// Seconds after which it counts as hung.
@@ -120,6 +122,7 @@ impl Launcher {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &job.dir)
             .envs(ENVIRONMENT.iter().copied())
+            .envs(job.environment.iter().copied())
             .envs(variables.iter().copied());
         if let Some(conf) = &self.conf {
             command.env("TIERMALLOC_CONF", conf);
@@ -226,6 +229,7 @@ mod tests {
             program: "sh".into(),
             args: vec!["-c".into(), script.into()],
             preload: None,
+            environment: &[],
             dir: std::env::temp_dir(),
             limit_s: 1,
         }

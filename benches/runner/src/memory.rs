@@ -122,6 +122,7 @@ pub fn run(
             program: program.clone(),
             args: (experiment.args)(length),
             preload: peer.library.clone(),
+            environment: peer.environment(),
             dir: launcher.scratch().to_owned(),
             limit_s: 120 + length.idle_s + length.soak_s,
         };
@@ -233,6 +234,7 @@ mod tests {
             program: "sh".into(),
             args: vec!["-c".into(), format!("sleep {seconds}; echo {text}")],
             preload: None,
+            environment: &[],
             dir: std::env::temp_dir(),
             limit_s: 5,
         };

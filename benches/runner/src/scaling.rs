@@ -133,6 +133,7 @@ pub fn run(
                     program: program.clone(),
                     args: vec![curve.name.into(), x.to_string()],
                     preload: peer.library.clone(),
+                    environment: peer.environment(),
                     dir: launcher.scratch().to_owned(),
                     limit_s: 300,
                 };

@@ -171,11 +171,8 @@ fn peer_notes(cast: &Cast, sections: &[Section]) -> Vec<PeerNote> {
     let others = others.filter(|section| sections.contains(section));
     let others = others.map(|section| (section, cast.preloaded.as_slice()));
     let notes = |(section, peers): (Section, &[Peer])| -> Vec<PeerNote> {
-        let note = |peer: &Peer| PeerNote {
-            section,
-            name: peer.name.clone(),
-            version: peer.version.clone(),
-        };
+        let note =
+            |peer: &Peer| PeerNote { section, name: peer.name.clone(), version: peer.note() };
         peers.iter().map(note).collect()
     };
     of_tables.chain(others).flat_map(notes).collect()

@@ -58,6 +58,7 @@ impl Whose {
             program: self.program.clone(),
             args: Vec::new(),
             preload,
+            environment: &[],
             dir: launcher.scratch().to_owned(),
             limit_s: 20,
         };

@@ -74,6 +74,7 @@ impl Row {
             program,
             args,
             preload: peer.library.clone(),
+            environment: peer.environment(),
             dir: scratch.to_owned(),
             limit_s: self.limit_s,
         };
