@@ -65,16 +65,26 @@ fn count(args: &Args) -> Result<Vec<String>> {
 /// The columns of the table in C, ours first.
 fn preloaded(args: &Args) -> Result<Vec<Allocator>> {
     let program = compile_c(&workspace::scratch("instructions")?)?;
-    let mut libraries = vec![("tiermalloc".to_owned(), Some(workspace::release_library()?))];
+    let column = |name: &str, preload, version: &str| Allocator {
+        name: name.to_owned(),
+        program: program.clone(),
+        preload,
+        version: version.to_owned(),
+    };
+    let mut columns = vec![column("tiermalloc", Some(workspace::release_library()?), "")];
     if !args.check || args.all {
-        libraries.push(("system".to_owned(), cxx_runtime()));
+        let glibc = cmd("getconf").quiet().arg("GNU_LIBC_VERSION").read().unwrap_or_default();
+        columns.push(column("system", cxx_runtime(), glibc.trim()));
     }
     if args.all {
-        libraries.extend(peers::libraries()?.into_iter().map(|(name, path)| (name, Some(path))));
+        for library in peers::libraries()? {
+            columns.push(column(&library.name, Some(library.path), &library.version));
+        }
     }
-    libraries.extend(args.named.iter().map(|(name, path)| (name.clone(), Some(path.clone()))));
-    let column = |(name, preload)| Allocator { name, program: program.clone(), preload };
-    Ok(libraries.into_iter().map(column).collect())
+    for (name, path) in &args.named {
+        columns.push(column(name, Some(path.clone()), "as named on the command line"));
+    }
+    Ok(columns)
 }
 
 /// The columns of the table in Rust, ours first.
@@ -132,6 +142,9 @@ fn table(
     table.print();
     if allocators.len() > 1 {
         println!("* the cheapest of the others; \"to best\" is ours divided by it");
+        for allocator in allocators.iter().filter(|allocator| !allocator.version.is_empty()) {
+            println!("{}: {}", allocator.name, allocator.version);
+        }
     }
     for (allocator, failures) in allocators.iter().zip(failures) {
         if let Some((first, error)) = failures.first() {

@@ -13,6 +13,18 @@ pub struct Allocator {
     pub program: PathBuf,
     /// What is preloaded into it.
     pub preload: Option<PathBuf>,
+    /// Its version and where it is from, for a person.
+    pub version: String,
+}
+
+/// A library that replaces malloc.
+pub struct Library {
+    /// Its name in the table.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version and where it is from, for a person.
+    pub version: String,
 }
 
 /// An allocator that a package of Debian brings: name, package, and how its file is called.
@@ -29,51 +41,60 @@ const GLOBAL: &str = "benches/global";
 /// Installs the packages that bring allocators, and what building the others takes.
 pub fn install() -> Result {
     let mut names: Vec<&str> = PACKAGED.iter().map(|(_, package, _)| *package).collect();
-    names.extend(["g++", "make", "cmake", "pkg-config"]);
+    names.extend(["g++", "make", "cmake"]);
     packages::install(&names)
 }
 
 /// Libraries to preload: those of installed packages, and those that `cargo xtask bench` has built.
-pub fn libraries() -> Result<Vec<(String, PathBuf)>> {
+pub fn libraries() -> Result<Vec<Library>> {
     let mut found = built(&workspace::target_dir()?.join("benches/peers"));
     for (name, package, file) in PACKAGED {
         match packaged(package, file) {
-            Some(path) => found.push(((*name).to_owned(), path)),
+            Some((path, version)) => {
+                let version = format!("{package} {version}");
+                found.push(Library { name: (*name).to_owned(), path, version });
+            }
             None => println!("{name} is left out: {package} is not installed (--install gets it)"),
         }
     }
-    found.retain(|(name, path)| match workspace::check_library(path) {
+    found.retain(|library| match workspace::check_library(&library.path) {
         Ok(()) => true,
         Err(reason) => {
-            println!("{name} is left out: {reason}");
+            println!("{} is left out: {reason}", library.name);
             false
         }
     });
     Ok(found)
 }
 
-/// The file of an installed package whose name begins like this.
-fn packaged(package: &str, file: &str) -> Option<PathBuf> {
+/// The file of an installed package whose name begins like this, and the package's version.
+fn packaged(package: &str, file: &str) -> Option<(PathBuf, String)> {
     let files = cmd("dpkg").quiet().args(["--listfiles", package]).read().ok()?;
     let mut paths = files.lines().map(Path::new);
     let path = paths.find(|path| file_name(path).starts_with(file))?;
-    path.canonicalize().ok()
+    let version = cmd("dpkg-query").quiet().args(["--show", "--showformat=${Version}", package]);
+    Some((path.canonicalize().ok()?, version.read().ok()?))
 }
 
 /// `libNAME-VERSION.so` in a directory, by name.
-fn built(dir: &Path) -> Vec<(String, PathBuf)> {
+fn built(dir: &Path) -> Vec<Library> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut found: Vec<_> =
-        paths.filter_map(|path| Some((library_name(&file_name(&path))?, path))).collect();
-    found.sort();
+    let mut found: Vec<_> = paths
+        .filter_map(|path| {
+            let file = file_name(&path);
+            let (name, version) = name_and_version(&file)?;
+            let version = format!("built by cargo xtask bench from its crate, {version}");
+            Some(Library { name: name.to_owned(), version, path })
+        })
+        .collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
-/// The allocator in the name of a library, without its version.
-fn library_name(file: &str) -> Option<String> {
-    let (name, _version) = file.strip_prefix("lib")?.strip_suffix(".so")?.split_once('-')?;
-    Some(name.to_owned())
+/// The allocator and the version in the name of a library.
+fn name_and_version(file: &str) -> Option<(&str, &str)> {
+    file.strip_prefix("lib")?.strip_suffix(".so")?.split_once('-')
 }
 
 fn file_name(path: &Path) -> String {
@@ -103,17 +124,42 @@ pub fn linked(name: &str) -> Result<Allocator> {
         .arg(&target)
         .run()?;
     let program = target.join("release").join(program);
-    Ok(Allocator { name: name.to_owned(), program, preload: None })
+    Ok(Allocator { name: name.to_owned(), program, preload: None, version: crates(name)? })
+}
+
+/// The crates of the registry that a program in Rust takes, with their versions.
+fn crates(name: &str) -> Result<String> {
+    let tree = cargo()
+        .quiet()
+        .dir(workspace::root()?.join(GLOBAL))
+        .args(["tree", "--depth", "1", "--prefix", "none", "--edges", "normal", "--package"])
+        .arg(format!("global-{name}"))
+        .read()?;
+    Ok(registered(&tree).join(", "))
+}
+
+/// The lines of `cargo tree` that name no directory, and no mere interface.
+fn registered(tree: &str) -> Vec<&str> {
+    tree.lines().filter(|line| !line.contains('/') && !line.starts_with("libc ")).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn an_allocators_name_is_read_from_its_library() {
-        let name = |file| super::library_name(file);
-        assert_eq!(name("libjemalloc-0.7.1+5.3.1-0-g1.so"), Some("jemalloc".into()));
-        assert_eq!(name("libmimalloc3-0.1.49.so"), Some("mimalloc3".into()));
-        assert_eq!(name("libmimalloc3-0.1.49.failed"), None);
-        assert_eq!(name("mimalloc3.work"), None);
+        let file = "libjemalloc-0.7.1+5.3.1-0-g1.so";
+        assert_eq!(name_and_version(file), Some(("jemalloc", "0.7.1+5.3.1-0-g1")));
+        assert_eq!(name_and_version("libmimalloc3-0.1.49.so"), Some(("mimalloc3", "0.1.49")));
+        assert_eq!(name_and_version("libmimalloc3-0.1.49.failed"), None);
+        assert_eq!(name_and_version("mimalloc3.work"), None);
+    }
+
+    #[test]
+    fn a_crate_of_this_tree_is_none_of_the_registrys() {
+        let tree =
+            "global-x v0.0.0 (/a/peers/x)\nlibc v0.2.1\nmimalloc v0.1.52\npeer v0.0.0 (/a/peer)\n";
+        assert_eq!(registered(tree), ["mimalloc v0.1.52"]);
     }
 }
