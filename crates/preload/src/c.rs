@@ -73,7 +73,7 @@ pub(crate) unsafe fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
             raw::free(pointer.cast());
             return ptr::null_mut();
         }
-        raw::realloc(pointer.cast(), size).cast()
+        raw::realloc_roomy(pointer.cast(), size).cast()
     }
 }
 

@@ -169,6 +169,18 @@ pub unsafe fn realloc(pointer: *mut u8, size: usize) -> *mut u8 {
     unsafe { resize::realloc(pointer, size) }
 }
 
+/// [`realloc`] that may leave more room than `size` bytes take, for blocks that grow again and again. Only
+/// for callers who never free what it returns by [`free_sized`], or through
+/// [`TierMalloc`](crate::TierMalloc), which believe a size.
+///
+/// # Safety
+/// As for [`realloc`].
+#[inline]
+pub unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
+    // SAFETY: passed on to the caller.
+    unsafe { resize::realloc_roomy(pointer, size) }
+}
+
 /// Bytes of the allocation that may be used: at least what was asked for.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use tiermalloc_page_heap::State;
-use tiermalloc_size_class::{Class, PAGE_SIZE, class_of, pages_for};
+use tiermalloc_size_class::{Class, MAX_SIZE, PAGE_SIZE, class_of, pages_for};
 
 use crate::raw::{self, MIN_ALIGN};
 use crate::state::{MAP, heap};
@@ -22,22 +22,60 @@ pub(crate) unsafe fn realloc(pointer: *mut u8, size: usize) -> *mut u8 {
             return pointer;
         }
         // SAFETY: passed on to the caller.
-        return unsafe { move_to(pointer, class.size(), size) };
+        return unsafe { move_to(pointer, class.size(), size, size) };
     }
     // SAFETY: passed on to the caller.
     unsafe { realloc_pages(pointer, size, MIN_ALIGN, "realloc") }
 }
 
-/// Moves an allocation of `old` bytes to a new one. When a shrinking block finds no smaller one it
+/// [`realloc`] for callers whose frees go by the page map and not by a size: a block that grows gets a
+/// quarter more than it had, so that growing by small steps does not copy it each time, and one that
+/// shrinks a little stays as it is.
+///
+/// # Safety
+/// As for `raw::realloc`.
+#[inline]
+pub(crate) unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
+    let id = MAP.class_id(pointer as usize);
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let Some(class) = Class::from_id(id) else {
+            return realloc_pages(pointer, size, MIN_ALIGN, "realloc");
+        };
+        let old = class.size();
+        // The hardened pool holds a free that names the size against the class.
+        if hardened::is_chosen() {
+            return realloc(pointer, size);
+        }
+        if stays(old, size) {
+            return pointer;
+        }
+        // Not past the last class: pages are another matter.
+        let roomy = if size > old { size.max((old + old / 4).min(MAX_SIZE)) } else { size };
+        move_to(pointer, old, size, roomy)
+    }
+}
+
+/// Whether a block of `old` bytes does for `size` bytes without wasting more than a quarter.
+#[inline]
+fn stays(old: usize, size: usize) -> bool {
+    size <= old && size > old - old / 4
+}
+
+/// Moves an allocation of `old` bytes to a new one with room for `roomy`, or else for `size`. When a shrinking block finds no smaller one it
 /// stays as it is, as C programs expect; not in the hardened pool, where a free that names the new size
 /// would be taken for a mistake.
 ///
 /// # Safety
 /// As for `raw::realloc`.
 #[inline(never)]
-unsafe fn move_to(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
+unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *mut u8 {
     let errno = slow::errno();
-    let new = raw::alloc(size, MIN_ALIGN);
+    let mut new = raw::alloc(roomy, MIN_ALIGN);
+    if new.is_null() && roomy > size {
+        slow::set_errno(errno);
+        new = raw::alloc(size, MIN_ALIGN);
+    }
     if new.is_null() {
         if size <= old && size > 0 && !hardened::is_chosen() {
             slow::set_errno(errno);
@@ -73,29 +111,38 @@ pub(crate) unsafe fn realloc_pages(
     if size > isize::MAX as usize {
         return slow::no_memory();
     }
+    // A block that grows is likely to grow again, in steps that may be small: it gets a quarter more.
+    let roomy = if size > old { size.max(old.saturating_add(old / 4)) } else { size };
     if class_of(size, align).is_none() {
-        let pages = pages_for(size.max(1));
-        // SAFETY: passed on to the caller.
-        let placed = unsafe {
-            match span.state() {
-                State::Huge if align <= PAGE_SIZE => heap().resize_huge(address, size.max(1)),
-                State::Large => heap().resize_large(address, pages).then_some(address),
-                _ => None,
+        if stays(old, size) {
+            return pointer;
+        }
+        for bytes in [roomy, size] {
+            // SAFETY: passed on to the caller.
+            let placed = unsafe {
+                match span.state() {
+                    State::Huge if align <= PAGE_SIZE => heap().resize_huge(address, bytes.max(1)),
+                    State::Large => {
+                        let pages = pages_for(bytes.max(1));
+                        heap().resize_large(address, pages).then_some(address)
+                    }
+                    _ => None,
+                }
+            };
+            if let Some(placed) = placed {
+                return placed as *mut u8;
             }
-        };
-        if let Some(placed) = placed {
-            return placed as *mut u8;
         }
         if size <= old && size > old / 2 {
             return pointer;
         }
     }
     let errno = slow::errno();
-    // A block that grows is likely to grow again: let the system move it from now on.
+    // And the system is to move it from now on.
     let huge = if size > old { large::huge_when_growing() } else { large::HUGE };
     let new = match class_of(size, align) {
         Some(class) => raw::alloc_class(class),
-        None => match large::span(size, align, huge) {
+        None => match large::span(roomy, align, huge).or_else(|| large::span(size, align, huge)) {
             // SAFETY: just allocated.
             Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
             None => slow::no_memory(),
