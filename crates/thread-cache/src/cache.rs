@@ -8,6 +8,7 @@ use tiermalloc_size_class::{Class, SLOTS};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Budget;
+use crate::slow::STEPS;
 
 /// One thread's cache; see the crate's documentation.
 ///
@@ -141,6 +142,7 @@ impl ThreadCache {
     /// Gives a new cache the floor of the budget that it will claim from.
     pub fn endow(&self, budget: &Budget) {
         self.limit.set(budget.floor());
+        self.until_scavenge.set(STEPS);
     }
 
     /// Bytes claimed from the budget.

@@ -20,7 +20,7 @@ const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row after which a bin's capacity shrinks by a batch.
 const PATIENCE: u8 = 3;
 /// Slow steps between two scavenges.
-const STEPS: u32 = 1024;
+pub(crate) const STEPS: u32 = 1024;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).

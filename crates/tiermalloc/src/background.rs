@@ -67,9 +67,11 @@ fn bring() -> bool {
 /// The thread.
 extern "C" fn work() {
     let (mut period, mut nothing) = (PERIOD_MS, 0);
+    let mut moves = None;
     while SWITCH.load(Ordering::Relaxed) == ON {
         sys::futex_wait_for(&SWITCH, ON, period);
         ERRAND.begin();
+        moves = take_down_idle(moves);
         let idle = look();
         period = if idle > 0 { PERIOD_MS } else { LAZY_MS.min(period * 2) };
         nothing = if idle > 0 || dirty_pages() > KEEP { 0 } else { nothing + 1 };
@@ -77,6 +79,16 @@ extern "C" fn work() {
             return;
         }
     }
+}
+
+/// Takes the caches down that have waited for a thread since the last look. Returns what to compare with
+/// at the next one.
+fn take_down_idle(moves: Option<u32>) -> Option<u32> {
+    let _gate = GATE.lock();
+    if moves == Some(crate::parked::moves()) {
+        crate::thread::take_down_parked();
+    }
+    Some(crate::parked::moves())
 }
 
 fn dirty_pages() -> usize {

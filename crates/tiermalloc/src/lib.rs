@@ -36,7 +36,7 @@
 //!   unsized free agree.
 //! - G3: nothing here locks through std, allocates through the global allocator, or panics.
 //!
-//! Lock order: registry of threads, transfer caches by class, span lists by class, page heap.
+//! Lock order: gate of the background, caches that wait, registry of threads, transfer caches by class, span lists by class, page heap.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -52,6 +52,7 @@ mod global;
 mod hardened;
 mod large;
 mod line;
+mod parked;
 pub mod raw;
 mod resize;
 mod slow;

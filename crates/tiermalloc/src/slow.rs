@@ -6,7 +6,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, hardened, large, thread, tls};
+use crate::{fatal, fork, hardened, large, parked, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
@@ -176,6 +176,7 @@ pub(crate) fn reclaim() {
 
 /// Sends what all threads share, and nobody has, to the spans.
 fn flush_shared() {
+    thread::take_down_parked();
     if hardened::is_chosen() {
         hardened::flush();
     }
@@ -195,6 +196,10 @@ pub(crate) fn verify() {
             cache.as_ref().verify(|class, object| CENTRAL.is_object(class, object as usize))
         });
     }
+    parked::for_each(|cache| {
+        // SAFETY: nobody else uses it while it waits.
+        certain(unsafe { cache.verify(|class, object| CENTRAL.is_object(class, object as usize)) });
+    });
 }
 
 /// See [`crate::trim`].

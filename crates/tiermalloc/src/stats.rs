@@ -3,9 +3,9 @@
 use tiermalloc_page_heap::HeapStats;
 use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
 
-use crate::hardened;
 use crate::state::{CENTRAL, REGISTRY, heap};
 use crate::thread::CACHE_BYTES;
+use crate::{hardened, parked};
 
 /// A snapshot of the process's heap, in bytes. It is put together tier by tier while other threads go
 /// on, so sums may be off by what moved meanwhile.
@@ -50,6 +50,13 @@ pub fn stats() -> Stats {
             cached[class.id()] += cache.cached(class);
         }
     });
+    let mut waiting = 0;
+    parked::for_each(|cache| {
+        waiting += 1;
+        for class in Class::all() {
+            cached[class.id()] += cache.cached(class);
+        }
+    });
     let pages: HeapStats = heap().stats();
     let mut stats = Stats { threads, ..Stats::default() };
     let mut objects = 0;
@@ -65,7 +72,7 @@ pub fn stats() -> Stats {
         objects += per_class.out * class.size();
     }
     stats.live = stats.live.saturating_sub(stats.quarantine);
-    let caches = threads * CACHE_BYTES;
+    let caches = (threads + waiting) * CACHE_BYTES;
     let large = (pages.large_pages * PAGE_SIZE).saturating_sub(caches);
     stats.huge = pages.huge_pages * PAGE_SIZE;
     stats.huge_count = pages.huge_spans;

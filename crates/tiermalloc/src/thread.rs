@@ -11,7 +11,7 @@ use tiermalloc_thread_cache::ThreadCache;
 
 use crate::config::{self, Pool};
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
-use crate::{background, fatal, fork, tls};
+use crate::{background, fatal, fork, parked, slow, tls};
 
 /// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -61,7 +61,22 @@ fn create() -> Option<&'static ThreadCache> {
         return None;
     }
     fork::adopt_one();
-    // Pages of its own, so that they can go back to the system with the thread.
+    let cache = parked::take().or_else(fresh)?;
+    // The word first: what follows may allocate, and then finds the cache in place.
+    tls::set_cache(cache.as_ptr());
+    // SAFETY: the cache stays until `exit`.
+    unsafe { REGISTRY.add(cache) };
+    fork::install();
+    if let Some(key) = key() {
+        // SAFETY: the key exists for the rest of the process.
+        unsafe { libc::pthread_setspecific(key, cache.as_ptr().cast()) };
+    }
+    // SAFETY: written above, and the thread's own.
+    Some(unsafe { cache.as_ref() })
+}
+
+/// An empty cache in pages of its own, so that they can go back to the system with the thread.
+fn fresh() -> Option<NonNull<ThreadCache>> {
     // SAFETY: the span was just allocated, so its record is valid.
     let (address, zeroed) = unsafe {
         let span = heap().alloc_large(PAGES, 1)?;
@@ -74,17 +89,7 @@ fn create() -> Option<&'static ThreadCache> {
     }
     // SAFETY: written above, and nobody else's yet.
     unsafe { cache.as_ref() }.endow(&BUDGET);
-    // The word first: what follows may allocate, and then finds the cache in place.
-    tls::set_cache(cache.as_ptr());
-    // SAFETY: the cache stays until `exit`.
-    unsafe { REGISTRY.add(cache) };
-    fork::install();
-    if let Some(key) = key() {
-        // SAFETY: the key exists for the rest of the process.
-        unsafe { libc::pthread_setspecific(key, cache.as_ptr().cast()) };
-    }
-    // SAFETY: written above, and the thread's own.
-    Some(unsafe { cache.as_ref() })
+    Some(cache)
 }
 
 /// The key, if it has been made.
@@ -138,16 +143,39 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
     }
     // From here on the thread is served without a cache.
     tls::set_cache(DEAD.as_ptr());
-    let before = heap().stats().dirty_pages;
-    // SAFETY: the value was the thread's own cache, and nobody uses it after the line above.
-    let left = unsafe {
-        if let Err(misuse) = cache.as_ref().retire(&CENTRAL, &BUDGET) {
-            fatal::misuse(misuse);
+    // SAFETY: it was registered, and the value was the thread's own cache, which nobody uses after the
+    // line above.
+    unsafe {
+        let left = REGISTRY.remove(cache);
+        let mut before = usize::MAX;
+        if !parked::keep(cache) {
+            before = heap().stats().dirty_pages;
+            take_down(cache);
         }
-        REGISTRY.remove(cache)
-    };
+        // Threads too short for a scavenge of their own leave the transfer caches to somebody as well.
+        slow::certain(CENTRAL.plunder_next());
+        give_back(before, left);
+    }
+}
+
+/// Gives back all that a cache holds, and itself.
+///
+/// # Safety
+/// The cache is the caller's, and not registered.
+unsafe fn take_down(cache: NonNull<ThreadCache>) {
+    // SAFETY: passed on to the caller.
+    if let Err(misuse) = unsafe { cache.as_ref().retire(&CENTRAL, &BUDGET) } {
+        fatal::misuse(misuse);
+    }
     dispose(cache);
-    give_back(before, left);
+}
+
+/// Takes down the caches that wait for threads to come.
+pub(crate) fn take_down_parked() {
+    while let Some(cache) = parked::take() {
+        // SAFETY: nobody else has it, and it was taken out of the registry at its thread's end.
+        unsafe { take_down(cache) };
+    }
 }
 
 /// What goes back to the system at the end of a thread: about as much as it has left behind, so that
@@ -157,6 +185,7 @@ fn give_back(dirty_before: usize, threads_left: usize) {
     let many = MOST_THREADS.fetch_max(threads_left + 1, Ordering::Relaxed) >= MANY;
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
+        take_down_parked();
         heap().release_down_to_worth(KEEP_AT_EXIT);
         return;
     }
