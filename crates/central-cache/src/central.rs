@@ -138,8 +138,9 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// The newest batch of the transfer cache.
     #[inline]
     fn remove_batch(&self, class: Class) -> Option<Chain> {
-        let batch = self.classes[class.id()].transfer.lock().remove(class)?;
-        // Relaxed: a number.
+        let mut transfer = self.classes[class.id()].transfer.lock();
+        let batch = transfer.remove(class)?;
+        // Relaxed: a number. Under the lock under which it was added.
         self.held.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
         Some(batch)
     }
@@ -151,13 +152,15 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     unsafe fn insert_batch(&self, class: Class, batch: Chain) -> bool {
         let bound = transfer::bound(self.source.reserved_bytes());
+        let mut transfer = self.classes[class.id()].transfer.lock();
         // SAFETY: passed on to the caller.
-        if !unsafe { self.classes[class.id()].transfer.lock().insert(class, batch, bound) } {
+        if !unsafe { transfer.insert(class, batch, bound) } {
             return false;
         }
         let bytes = batch.count * class.size();
-        // Relaxed: a number.
+        // Relaxed: a number. Under the lock, so that nobody takes it off before.
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        drop(transfer);
         if before / SURPLUS != (before + bytes) / SURPLUS {
             self.source.surplus();
         }
@@ -178,14 +181,39 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         if self.short.load(Ordering::Relaxed) { self.make_way_slow(class) } else { Ok(()) }
     }
 
+    /// [`make_way`](Self::make_way) for an allocation of whole pages, before it.
+    ///
+    /// Cost: two loads, unless there is something to do.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    #[inline]
+    pub fn make_way_for_pages(&self) -> Result<(), Misuse> {
+        if self.holds_much() { self.drain_in_turn(None) } else { Ok(()) }
+    }
+
+    /// Whether the transfer caches hold more than they should while somebody needs fresh memory.
+    #[inline]
+    fn holds_much(&self) -> bool {
+        // Relaxed: numbers.
+        let held = self.held.load(Ordering::Relaxed);
+        held > transfer::bound_of_all(self.source.reserved_bytes())
+    }
+
     #[cold]
     fn make_way_slow(&self, but: Class) -> Result<(), Misuse> {
         self.short.store(false, Ordering::Relaxed);
+        self.drain_in_turn(Some(but))
+    }
+
+    /// Sends some batches of the next class that has any, other than `but`, to their spans.
+    #[cold]
+    fn drain_in_turn(&self, but: Option<Class>) -> Result<(), Misuse> {
         for _ in 0..PLUNDERED {
             // Relaxed: whose turn it is.
             let turn = self.next_plundered.fetch_add(1, Ordering::Relaxed);
             let Some(class) = Class::from_id(turn % CLASSES + 1) else { continue };
-            if class != but && self.drain(class, WAY)? > 0 {
+            if Some(class) != but && self.drain(class, WAY)? > 0 {
                 break;
             }
         }
@@ -223,10 +251,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                 zeroed = spans.take(class, span, wanted, &mut chain).1;
             }
             drop(spans);
-            // Relaxed: numbers, and a hint.
-            if self.held.load(Ordering::Relaxed)
-                > transfer::bound_of_all(self.source.reserved_bytes())
-            {
+            if self.holds_much() {
+                // Relaxed: a hint.
                 self.short.store(true, Ordering::Relaxed);
             }
         }

@@ -6,7 +6,7 @@ use tiermalloc_page_heap::{PageSource, Span, State};
 use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
-use crate::state::{MAP, heap};
+use crate::state::{CENTRAL, MAP, heap};
 use crate::{fatal, hardened, slow};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
@@ -111,6 +111,7 @@ fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
     if size >= huge || align >= HUGE {
         return heap().alloc_huge(size, align);
     }
+    slow::certain(CENTRAL.make_way_for_pages());
     heap().alloc_large(pages_for(size), (align >> PAGE_SHIFT).max(1))
 }
 

@@ -117,8 +117,10 @@ fn pages_grow_in_place_into_free_neighbours_and_give_their_ends_back() {
             for size in [300, 500, 400, 700, 900].map(|kib| kib * 1024) {
                 assert_eq!(raw::realloc(block, size), block, "{size}");
                 check(block, 900 * 1024, 300 * 1024);
-                assert!(raw::usable_size(block) - size < 8192);
-                assert_eq!(before - stats().live, usable - raw::usable_size(block));
+                // What is left over is a quarter at most.
+                let now = raw::usable_size(block);
+                assert!(now >= size && now - size <= now / 4 + 8192, "{now} {size}");
+                assert_eq!(before - stats().live, usable - now);
             }
             let next = raw::malloc(300 * 1024);
             let moved = raw::realloc(block, 3 * MIB);
