@@ -135,6 +135,11 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         self.fetch_from_spans(class, wanted).0
     }
 
+    /// Whether a batch of `class` waits in the transfer cache at this moment.
+    pub fn has_batches(&self, class: Class) -> bool {
+        self.classes[class.id()].transfer.lock().batches() > 0
+    }
+
     /// The newest batch of the transfer cache.
     #[inline]
     fn remove_batch(&self, class: Class) -> Option<Chain> {

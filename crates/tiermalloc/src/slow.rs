@@ -84,8 +84,11 @@ pub(crate) fn alloc_zeroed(class: Class, size: usize) -> *mut u8 {
         if !object.is_null() {
             return object;
         }
-    } else if class.size() >= WORTH_ASKING {
+    } else if class.size() >= WORTH_ASKING && !CENTRAL.has_batches(class) {
+        // What is at hand is cleared faster than the system makes new pages; else it may be new ones anyway,
+        // which are zero.
         if let Some((object, zeroed)) = CENTRAL.fetch_one(class) {
+            certain(CENTRAL.make_way(class));
             if !zeroed {
                 // SAFETY: objects of the class are at least `size` bytes long.
                 unsafe { object.write_bytes(0, size) };
