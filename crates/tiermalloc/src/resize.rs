@@ -42,18 +42,31 @@ pub(crate) unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
         let Some(class) = Class::from_id(id) else {
             return realloc_pages(pointer, size, MIN_ALIGN, "realloc");
         };
-        let old = class.size();
-        // The hardened pool holds a free that names the size against the class.
-        if hardened::is_chosen() {
-            return realloc(pointer, size);
-        }
-        if stays(old, size) {
+        if class_of(size, MIN_ALIGN) == Some(class) {
             return pointer;
         }
-        // Not past the last class: pages are another matter.
-        let roomy = if size > old { size.max((old + old / 4).min(MAX_SIZE)) } else { size };
-        move_to(pointer, old, size, roomy)
+        move_roomy(pointer, class.size(), size)
     }
+}
+
+/// The second half of [`realloc_roomy`]: an object that is to be of another class.
+///
+/// # Safety
+/// As for `raw::realloc`.
+#[inline(never)]
+unsafe fn move_roomy(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
+    // The hardened pool holds a free that names the size against the class.
+    if hardened::is_chosen() {
+        // SAFETY: passed on to the caller.
+        return unsafe { move_to(pointer, old, size, size) };
+    }
+    if stays(old, size) {
+        return pointer;
+    }
+    // Not past the last class: pages are another matter.
+    let roomy = if size > old { size.max((old + old / 4).min(MAX_SIZE)) } else { size };
+    // SAFETY: passed on to the caller.
+    unsafe { move_to(pointer, old, size, roomy) }
 }
 
 /// Whether a block of `old` bytes does for `size` bytes without wasting more than a quarter.
