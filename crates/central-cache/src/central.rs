@@ -151,13 +151,14 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     unsafe fn insert_batch(&self, class: Class, batch: Chain) -> bool {
         let bound = transfer::bound(self.source.reserved_bytes());
+        let bytes = batch.count * class.size();
+        // Relaxed: a number. Before anybody can take the batch out again: it never falls below nothing.
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         if !unsafe { self.classes[class.id()].transfer.lock().insert(class, batch, bound) } {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        let bytes = batch.count * class.size();
-        // Relaxed: a number.
-        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         if before / SURPLUS != (before + bytes) / SURPLUS {
             self.source.surplus();
         }

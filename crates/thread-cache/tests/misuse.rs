@@ -28,6 +28,21 @@ fn a_misuse_that_the_source_reports_reaches_the_caller() {
     assert_eq!(answer, Err(Misuse::DoubleFree(wrong, class)), "the mock knows it as not out");
 }
 
+#[test]
+fn a_misuse_that_making_way_finds_reaches_the_caller_of_a_refill_whose_objects_are_in_the_bin() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(16);
+    let other = source.fetch_one(class);
+    source.forget();
+    source.books().way = Some(other as usize);
+    assert_eq!(thread.try_alloc(class), Err(Misuse::DoubleFree(other, class)));
+    let (_, wanted, got) = source.books().fetches[0];
+    assert_eq!((wanted, got, thread.cache.cached(class)), (8, 8, 7));
+    assert!(thread.try_alloc(class).is_ok_and(|object| !object.is_null()), "out of the bin");
+    thread.retire().unwrap();
+}
+
 /// Aligned as every object of its size is.
 #[repr(align(64))]
 struct Aligned([u8; 64]);
