@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Objects, Registry, STEPS, Thread, class_of_size, plenty};
+use support::{Objects, Registry, STEPS, Thread, class_of_size, classes, plenty};
 use tiermalloc_size_class::Class;
 use tiermalloc_thread_cache::{Budget, Misuse};
 
@@ -127,6 +127,20 @@ fn a_double_free_is_reported_when_the_bin_is_flushed_wherever_the_two_are() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_pointer_freed_twice_in_a_row_is_reported_at_once_where_the_bin_is_full() {
+    let (budget, registry) = (plenty(), Registry::new());
+    for class in classes().filter(|class| class.batch() == 1) {
+        let source = Objects::new();
+        let thread = Thread::new(&source, &budget, &registry);
+        let object = thread.alloc(class);
+        thread.free(class, object);
+        assert_eq!(thread.try_free(class, object), Err(Misuse::DoubleFree(object, class)));
+        assert_eq!((source.stored(), thread.cache.cached(class)), (0, 1), "nothing has happened");
+        thread.retire().unwrap();
     }
 }
 

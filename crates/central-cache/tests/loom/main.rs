@@ -48,6 +48,9 @@ unsafe impl SpanSource for Spans {
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.heap.map().span(address)
     }
+    fn surplus(&self) {
+        panic!("no model holds 2 MiB: what is held has fallen below nothing");
+    }
     fn reserved_bytes(&self) -> usize {
         self.reserved
     }
