@@ -1,5 +1,5 @@
 //! The central cache over several classes and a source that refuses, against the model of its property
-//! tests (`crates/central-cache/tests/support/model.rs`): objects are conserved, none is handed out
+//! tests (`crates/central-cache/tests/support/run.rs`): objects are conserved, none is handed out
 //! twice, none overlaps another, spans go back once and when they are whole; a double free and a
 //! misplaced pointer are reported as what they are.
 #![no_main]
@@ -9,7 +9,7 @@ mod support;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use support::model::{Op, SIZES, run};
+use support::run::{Op, SIZES, run};
 use support::with_cache;
 
 /// Operations of one input.
@@ -67,6 +67,16 @@ enum Step {
         count: u8,
         from: u16,
     },
+    MakeWay {
+        class: u8,
+    },
+    PlunderNext {
+        count: u8,
+    },
+    /// How much stands behind the cache.
+    Reserve {
+        mib: u8,
+    },
 }
 
 fn class(class: u8) -> usize {
@@ -108,6 +118,9 @@ impl Step {
             Self::StoreBatches { class: c, count, from } => {
                 return (Op::StoreBatch { class: class(c), from: from.into() }, count % 32);
             }
+            Self::MakeWay { class: c } => Op::MakeWay { class: class(c) },
+            Self::PlunderNext { count } => return (Op::PlunderNext, count % 16),
+            Self::Reserve { mib } => Op::Reserve { bytes: usize::from(mib) << 20 },
         };
         (op, 1)
     }

@@ -38,6 +38,8 @@ enum Step {
     Exit { thread: u8 },
     Refuse { n: u8, count: u8 },
     Stingy(bool),
+    /// How much stands behind the source.
+    Reserve { mib: u8 },
 }
 
 impl Step {
@@ -67,6 +69,7 @@ impl Step {
                 Op::Refuse { n: 1 + usize::from(n % 4), count: usize::from(count % 16) }
             }
             Self::Stingy(stingy) => Op::Stingy { stingy },
+            Self::Reserve { mib } => Op::Reserve { bytes: usize::from(mib) << 20 },
         }
     }
 }

@@ -22,8 +22,8 @@ pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
 const MIN_BYTES: usize = 256 * 1024;
 /// and else a part of the heap.
 const PART: usize = 8;
-/// The same for all classes together.
-const MIN_OF_ALL: usize = 1024 * 1024;
+/// The same for all classes together; of the models' nothing, so that one batch is much.
+const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 0 } else { 1024 * 1024 };
 const PART_OF_ALL: usize = 16;
 
 /// Bytes that each class may hold where so many stand behind the source of spans.
@@ -120,9 +120,19 @@ fn second_word(object: *mut u8) -> *mut *mut u8 {
 mod tests {
     use super::*;
 
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+
     #[test]
-    fn a_class_may_hold_a_part_of_the_heap() {
-        let kib = 1024;
-        assert_eq!([0, 256 * kib, 1024 * kib].map(bound), [32 * kib, 32 * kib, 128 * kib]);
+    fn a_class_may_hold_an_eighth_of_the_heap_or_256_kib() {
+        let heaps = [0, MIB, 2 * MIB, 2 * MIB + 8, 80 * MIB];
+        let bounds = [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB + 1, 10 * MIB];
+        assert_eq!(heaps.map(bound), bounds);
+    }
+
+    #[test]
+    fn all_classes_together_hold_much_from_a_16th_of_the_heap_or_1_mib_on() {
+        let heaps = [0, MIB, 16 * MIB, 16 * MIB + 16, 80 * MIB];
+        assert_eq!(heaps.map(bound_of_all), [MIB, MIB, MIB, MIB + 1, 5 * MIB]);
     }
 }

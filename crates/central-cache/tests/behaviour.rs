@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
-use support::{Cache, chain_of, class_of_size, fetch_all, held, objects, store_each, with_cache};
+use support::{
+    Cache, chain_of, class_of_size, fetch_all, held, objects, store_batches, store_each, with_cache,
+};
 use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, PAGE_SIZE, by_size};
 
@@ -45,10 +47,7 @@ fn a_batch_reaches_the_next_thread_as_it_came_the_newest_first() {
     with_cache(|cache| {
         let class = class_of_size(2048);
         let all = fetch_all(cache, class, 3 * class.batch());
-        for batch in all.chunks(class.batch()) {
-            // SAFETY: the objects are ours.
-            unsafe { cache.store(class, chain_of(batch)) }.unwrap();
-        }
+        store_batches(cache, class, &all);
         assert_eq!(cache.stats(class).transfer, 3 * class.batch());
         for batch in all.chunks(class.batch()).rev() {
             assert_eq!(objects(cache.fetch(class, class.batch())), batch);
@@ -61,40 +60,18 @@ fn a_batch_reaches_the_next_thread_as_it_came_the_newest_first() {
 fn less_than_a_batch_comes_from_the_spans_and_goes_to_them() {
     with_cache(|cache| {
         let class = class_of_size(1024);
-        let batch = fetch_all(cache, class, class.batch());
+        let (batch, spans) = (class.batch(), class.batch() / class.objects());
+        let whole = fetch_all(cache, class, batch);
+        store_batches(cache, class, &whole);
+        assert_eq!(held(cache, class), (spans, batch, batch));
+        let some = objects(cache.fetch(class, batch - 1));
+        assert_eq!(held(cache, class).2, batch, "a whole batch stays whole");
+        assert_eq!(some.len(), class.objects(), "what a fresh span has");
         // SAFETY: the objects are ours.
-        unsafe { cache.store(class, chain_of(&batch)) }.unwrap();
-        assert_eq!(held(cache, class), (4, 32, 32));
-        let some = objects(cache.fetch(class, class.batch() - 1));
-        assert_eq!(cache.stats(class).transfer, 32, "a whole batch stays whole");
-        // SAFETY: as above.
         unsafe { cache.store(class, chain_of(&some)) }.unwrap();
-        assert_eq!(held(cache, class), (4, 32, 32));
-        assert_eq!(cache.drain(class, usize::MAX), Ok(32));
+        assert_eq!(held(cache, class), (spans, batch, batch));
+        assert_eq!(cache.drain(class, usize::MAX), Ok(batch));
         assert_eq!(held(cache, class), (0, 0, 0));
-    });
-}
-
-#[test]
-fn the_transfer_cache_keeps_at_most_256_kib_and_28_batches_of_each_class() {
-    with_cache(|cache| {
-        for class in by_size() {
-            let room = (256 * 1024 / (class.batch() * class.size())).min(28);
-            let all = fetch_all(cache, class, (room + 1) * class.batch());
-            let mut batches = all.chunks(class.batch());
-            for kept in 1..=room {
-                // SAFETY: the objects are ours.
-                unsafe { cache.store(class, chain_of(batches.next().unwrap())) }.unwrap();
-                assert_eq!(cache.stats(class).transfer, kept * class.batch(), "{class:?}");
-            }
-            // SAFETY: as above.
-            unsafe { cache.store(class, chain_of(batches.next().unwrap())) }.unwrap();
-            let now = cache.stats(class);
-            assert_eq!(now.transfer, room * class.batch(), "{class:?}: full is full");
-            assert_eq!(now.out, now.transfer, "{class:?}: the last batch went to the spans");
-            assert_eq!(cache.drain(class, usize::MAX), Ok(room * class.batch()));
-            assert_eq!(held(cache, class), (0, 0, 0));
-        }
     });
 }
 
@@ -171,14 +148,9 @@ fn plunder_sends_back_what_nobody_wanted_for_a_whole_period() {
         let class = class_of_size(2048);
         let batch = class.batch();
         let all = fetch_all(cache, class, 4 * batch);
-        for objects in all.chunks(batch) {
-            // SAFETY: the objects are ours.
-            unsafe { cache.store(class, chain_of(objects)) }.unwrap();
-        }
+        store_batches(cache, class, &all);
         assert_eq!(cache.plunder(class), Ok(0), "the first look only begins a period");
-        let wanted = objects(cache.fetch(class, batch));
-        // SAFETY: as above.
-        unsafe { cache.store(class, chain_of(&wanted)) }.unwrap();
+        store_batches(cache, class, &objects(cache.fetch(class, batch)));
         assert_eq!(cache.plunder(class), Ok(3 * batch), "one batch was wanted");
         assert_eq!(held(cache, class), (batch / class.objects(), batch, batch));
         assert_eq!(cache.plunder(class), Ok(batch));
@@ -192,9 +164,7 @@ fn plundering_in_turn_comes_past_every_class() {
     with_cache(|cache| {
         let classes = [1, 16, 17, 100, 156, 207, 208].map(|id| Class::from_id(id).unwrap());
         for class in classes {
-            let batch = fetch_all(cache, class, class.batch());
-            // SAFETY: the objects are ours.
-            unsafe { cache.store(class, chain_of(&batch)) }.unwrap();
+            store_batches(cache, class, &fetch_all(cache, class, class.batch()));
         }
         // 16 classes at a time: once around begins the periods, and once more ends them.
         for turn in 0..2 * 13 {
@@ -211,10 +181,7 @@ fn drain_takes_as_many_batches_as_it_is_told() {
     with_cache(|cache| {
         let class = class_of_size(4096);
         let all = fetch_all(cache, class, 3 * class.batch());
-        for objects in all.chunks(class.batch()) {
-            // SAFETY: the objects are ours.
-            unsafe { cache.store(class, chain_of(objects)) }.unwrap();
-        }
+        store_batches(cache, class, &all);
         assert_eq!(cache.drain(class, 0), Ok(0));
         assert_eq!(cache.drain(class, 1), Ok(class.batch()));
         assert_eq!(cache.stats(class).transfer, 2 * class.batch());

@@ -5,6 +5,7 @@ mod support;
 
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tiermalloc_sync::DefaultRawMutex;
 /// both locks of the class: it must get its answer while the call is going on.
 struct Asking<'m> {
     spans: Spans<'m>,
+    told: AtomicUsize,
     ask: OnceLock<Box<dyn Fn(Class) -> bool + Send + Sync>>,
 }
 
@@ -28,7 +30,15 @@ impl Asking<'_> {
         let answered = self.ask.get().expect("set before use")(class);
         assert!(answered, "the source was called with a lock of {class:?} held");
     }
+
+    /// Where nobody says which class it is about.
+    fn check_all(&self) {
+        CLASSES.into_iter().for_each(|size| self.check(Some(class_of_size(size))));
+    }
 }
+
+/// The classes of this test.
+const CLASSES: [usize; 4] = [16, 1024, 24576, 256 * 1024];
 
 // SAFETY: the spans' word, which this passes on.
 unsafe impl SpanSource for Asking<'_> {
@@ -45,13 +55,21 @@ unsafe impl SpanSource for Asking<'_> {
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.spans.span_of(address)
     }
+    fn surplus(&self) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        self.check_all();
+    }
+    fn reserved_bytes(&self) -> usize {
+        self.check_all();
+        usize::MAX
+    }
 }
 
 #[test]
 fn no_lock_is_held_while_the_source_is_called() {
     // Leaked, because the thread that asks would outlive the test if it got no answer.
     let map: &'static PageMap<Span> = Box::leak(PageMap::boxed());
-    let source = Asking { spans: Spans::new(map), ask: OnceLock::new() };
+    let source = Asking { spans: Spans::new(map), told: AtomicUsize::new(0), ask: OnceLock::new() };
     let cache: &'static CentralCache<DefaultRawMutex, Asking<'static>> =
         Box::leak(Box::new(CentralCache::new(source)));
     let ask = Box::new(move |class| {
@@ -60,7 +78,7 @@ fn no_lock_is_held_while_the_source_is_called() {
         receiver.recv_timeout(Duration::from_secs(10)) != Err(RecvTimeoutError::Timeout)
     });
     assert!(cache.source().ask.set(ask).is_ok());
-    for class in [16, 1024, 24576, 256 * 1024].map(class_of_size) {
+    for class in CLASSES.map(class_of_size) {
         let mut all = Vec::new();
         while all.len() < 2 * class.objects() + 1 {
             all.extend(objects(cache.fetch(class, class.batch())));
@@ -72,6 +90,14 @@ fn no_lock_is_held_while_the_source_is_called() {
         unsafe { cache.store(class, chain_of(&[one.as_ptr()])) }.unwrap();
         cache.drain(class, usize::MAX).unwrap();
     }
+    let class = class_of_size(256 * 1024);
+    let all: Vec<_> = (0..8).map(|_| cache.fetch(class, 1)).collect();
+    for one in all {
+        // SAFETY: as above.
+        unsafe { cache.store(class, one) }.unwrap();
+    }
+    assert_eq!(cache.source().told.load(Ordering::Relaxed), 1);
+    cache.drain(class, usize::MAX).unwrap();
     assert_eq!(cache.source().spans.spans_out(), 0);
 }
 

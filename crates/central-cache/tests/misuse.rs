@@ -3,9 +3,11 @@
 
 mod support;
 
-use support::{chain_of, class_of_size, fetch_all, held, store_each, with_cache};
+use support::{
+    Cache, MIB, chain_of, class_of_size, fetch_all, held, store_batches, store_each, with_cache,
+};
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::PAGE_SIZE;
+use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 #[test]
 fn a_double_free_is_reported_and_what_lies_behind_it_is_left_alone() {
@@ -113,19 +115,47 @@ fn what_belongs_to_no_span_of_the_class_is_foreign() {
     });
 }
 
+/// Two batches that share an object: what two threads that free the same object make. The object, which is
+/// free when the second of them leaves.
+fn store_batches_that_share_an_object(cache: &Cache<'_>) -> (Class, *mut u8) {
+    let class = class_of_size(6144);
+    let all = fetch_all(cache, class, 3);
+    // SAFETY: the misuse is the point.
+    unsafe {
+        cache.store(class, chain_of(&[all[0], all[1]])).unwrap();
+        let shared = Chain { head: all[2], count: 2 };
+        Chain::link(all[2], all[1]);
+        cache.store(class, shared).unwrap();
+    }
+    (class, all[1])
+}
+
 #[test]
 fn a_misuse_inside_a_batch_shows_when_the_batch_leaves_the_transfer_cache() {
     with_cache(|cache| {
-        let class = class_of_size(24576);
-        let all = fetch_all(cache, class, 3);
-        // Two batches that share an object: what two threads that free the same object make.
-        // SAFETY: the misuse is the point.
-        unsafe {
-            cache.store(class, chain_of(&[all[0], all[1]])).unwrap();
-            let shared = Chain { head: all[2], count: 2 };
-            Chain::link(all[2], all[1]);
-            cache.store(class, shared).unwrap();
+        let (class, shared) = store_batches_that_share_an_object(cache);
+        assert_eq!(cache.drain(class, usize::MAX), Err(Misuse::DoubleFree(shared, class)));
+    });
+    with_cache(|cache| {
+        let (class, shared) = store_batches_that_share_an_object(cache);
+        assert_eq!(cache.plunder(class), Ok(0));
+        assert_eq!(cache.plunder(class), Err(Misuse::DoubleFree(shared, class)));
+    });
+}
+
+#[test]
+fn a_misuse_inside_a_batch_shows_when_the_batch_makes_way() {
+    with_cache(|cache| {
+        let (class, shared) = store_batches_that_share_an_object(cache);
+        let (full, wanting) = (class_of_size(262144), class_of_size(40960));
+        cache.source().reserve(16 * MIB);
+        store_batches(cache, full, &fetch_all(cache, full, 8));
+        let mut answers = Vec::new();
+        for _ in 0..13 {
+            assert_eq!(cache.fetch(wanting, 1).count, 1);
+            answers.push(cache.make_way(wanting));
         }
-        assert_eq!(cache.drain(class, usize::MAX), Err(Misuse::Foreign(all[1], class)));
+        let told: Vec<_> = answers.into_iter().filter(|answer| answer.is_err()).collect();
+        assert_eq!(told, [Err(Misuse::DoubleFree(shared, class))]);
     });
 }

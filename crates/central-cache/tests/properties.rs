@@ -1,16 +1,17 @@
-//! The central cache against the reference model in `support/model.rs`, under random sequences of every
+//! The central cache against the reference model in `support/run.rs`, under random sequences of every
 //! operation.
 #![cfg(not(tiermalloc_loom))]
 
 mod support;
 
 use proptest::prelude::*;
-use support::model::{Op, SIZES, run};
-use support::{chain_of, class_of_size, with_cache};
+use support::run::{Op, SIZES, run};
+use support::{MIB, chain_of, class_of_size, with_cache};
 
-fn op() -> impl Strategy<Value = Op> {
+/// An operation, and how many times it is done in a row.
+fn op() -> impl Strategy<Value = (Op, usize)> {
     let class = 0..SIZES.len();
-    prop_oneof![
+    let one = prop_oneof![
         6 => (class.clone(), 1..40usize).prop_map(|(class, wanted)| Op::Fetch { class, wanted }),
         1 => class.clone().prop_map(|class| Op::FetchOne { class }),
         2 => class.clone().prop_map(|class| Op::TakeOne { class }),
@@ -24,9 +25,18 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (class.clone(), 0..3usize, any::<usize>())
             .prop_map(|(class, before, what)| Op::Misuse { class, before, what }),
         1 => class.clone().prop_map(|class| Op::Plunder { class }),
-        1 => (class, 0..4usize).prop_map(|(class, batches)| Op::Drain { class, batches }),
+        1 => (class.clone(), 0..4usize).prop_map(|(class, batches)| Op::Drain { class, batches }),
+        3 => class.clone().prop_map(|class| Op::MakeWay { class }),
         1 => (1..3usize, 0..4usize).prop_map(|(n, count)| Op::Refuse { n, count }),
-    ]
+        1 => prop_oneof![0..MIB, 2 * MIB..100 * MIB, Just(usize::MAX)]
+            .prop_map(|bytes| Op::Reserve { bytes }),
+    ];
+    let many = prop_oneof![
+        2 => class.clone().prop_map(|class| Op::Fetch { class, wanted: 32 }),
+        2 => (class, any::<usize>()).prop_map(|(class, from)| Op::StoreBatch { class, from }),
+        1 => Just(Op::PlunderNext),
+    ];
+    prop_oneof![9 => (one, Just(1)), 1 => (many, 1..50usize)]
 }
 
 proptest! {
@@ -34,6 +44,8 @@ proptest! {
 
     #[test]
     fn the_cache_does_what_the_model_says(ops in proptest::collection::vec(op(), 1..150)) {
+        let ops: Vec<Op> =
+            ops.into_iter().flat_map(|(op, times)| std::iter::repeat_n(op, times)).collect();
         with_cache(|cache| run(cache, &ops));
     }
 

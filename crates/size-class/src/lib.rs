@@ -59,8 +59,9 @@ pub const MAX_BATCH: usize = 32;
 pub const MAX_OBJECTS: usize = 1024;
 /// Most pages that a span of a class takes.
 pub const MAX_SPAN_PAGES: usize = 32;
-/// Bytes of one class that move between tiers at once, as far as [`MAX_BATCH`] allows.
-const BATCH_BYTES: usize = 16 * 1024;
+/// Bytes of one class that move between tiers at once, as far as [`MAX_BATCH`] allows. More for the models of
+/// the tiers above, which want a batch of two objects that are all of a span.
+const BATCH_BYTES: usize = if cfg!(tiermalloc_loom) { 64 * 1024 } else { 16 * 1024 };
 
 /// A size class: a number from 1 to [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -59,6 +59,26 @@ fn index_is_exact_for_every_byte_of_every_span() {
 }
 
 #[test]
+fn a_shape_finds_the_start_of_every_object_and_nothing_else() {
+    for class in by_size() {
+        let shape = class.shape();
+        for offset in 0..class.pages() * PAGE_SIZE {
+            let (index, rest) = (offset / class.size(), offset % class.size());
+            let starts = rest == 0 && index < class.objects();
+            assert_eq!(shape.object_at(offset), starts.then_some(index), "{class:?} {offset}");
+        }
+    }
+}
+
+#[test]
+fn all_classes_come_in_the_order_of_their_ids() {
+    assert!(Class::all().map(Class::id).eq(1..=CLASSES));
+    let mut by_id: Vec<Class> = by_size().collect();
+    by_id.sort();
+    assert!(Class::all().eq(by_id));
+}
+
+#[test]
 fn ids_sizes_and_the_order_of_sizes_agree() {
     let all: Vec<Class> = by_size().collect();
     assert_eq!(all.len(), CLASSES);
@@ -88,11 +108,11 @@ fn absurd_requests_have_no_class() {
 }
 
 #[test]
-fn batches_move_at_most_64_kib_or_one_object() {
+fn batches_are_as_many_objects_as_16_kib_hold_but_1_at_least_and_32_at_most() {
     for class in by_size() {
-        assert!(class.batch() >= 1 && class.batch() <= MAX_BATCH);
-        assert!(class.batch() == 1 || class.batch() * class.size() <= 64 * 1024);
+        assert_eq!(class.batch(), (16 * 1024 / class.size()).clamp(1, 32), "{class:?}");
     }
+    assert_eq!(MAX_BATCH, 32);
 }
 
 #[test]

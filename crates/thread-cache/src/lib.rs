@@ -9,13 +9,16 @@
 //! # How much a thread may keep
 //!
 //! - A bin has a *capacity* in objects. It starts at nothing and doubles with each refill or overflow
-//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away.
+//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away. The first refill
+//!   fetches one object; of those smaller than a cache line eight, whose lines are the thread's own then.
 //! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
-//!   pieces from a [`Budget`] that all threads share. So the total is obeyed, and counting happens
+//!   pieces from a [`Budget`] that all threads share, and is at most an eighth of what stands behind the
+//!   source of objects, or 1 MiB. So the total is obeyed, and counting happens
 //!   where capacities change, not where objects do. A thread without any limit works, object by
 //!   object.
 //! - When the budget is used up, room that other bins do not use is taken first, and then other
-//!   threads are asked to give some back, which they do at their next slow step.
+//!   threads are asked to give some back, which they do at their next slow step. A bin that has room for
+//!   two batches does neither.
 //! - What a bin has not needed for a while goes back: every so many slow steps the whole list is put
 //!   *aside*; the bin takes objects back from there as it needs them, and what is still aside at the
 //!   next such step is exactly what lay below the bin's low-water mark.

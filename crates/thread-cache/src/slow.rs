@@ -94,6 +94,10 @@ impl ThreadCache {
         let id = class.id();
         let batch = class.batch();
         self.slow_step(source, budget)?;
+        // Of classes with one object a batch no list would ever show it.
+        if self.heads[id].get() == object {
+            return Err(Misuse::DoubleFree(object, class));
+        }
         let capacity = self.capacity[id].get() as usize;
         if capacity == 0 && class.size() < LINE && self.overflows[id].get() == 0 {
             // The first object of its class here is somebody else's: its cache line may hold others of

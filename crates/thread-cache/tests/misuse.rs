@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Objects, Registry, STEPS, Thread, class_of_size, plenty};
+use support::{Objects, Registry, STEPS, Thread, class_of_size, classes, plenty};
 use tiermalloc_size_class::Class;
 use tiermalloc_thread_cache::{Budget, Misuse};
 
@@ -26,6 +26,21 @@ fn a_misuse_that_the_source_reports_reaches_the_caller() {
     }
     answer = answer.and_then(|()| thread.retire());
     assert_eq!(answer, Err(Misuse::DoubleFree(wrong, class)), "the mock knows it as not out");
+}
+
+#[test]
+fn a_misuse_that_making_way_finds_reaches_the_caller_of_a_refill_whose_objects_are_in_the_bin() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(16);
+    let other = source.fetch_one(class);
+    source.forget();
+    source.books().way = Some(other as usize);
+    assert_eq!(thread.try_alloc(class), Err(Misuse::DoubleFree(other, class)));
+    let (_, wanted, got) = source.books().fetches[0];
+    assert_eq!((wanted, got, thread.cache.cached(class)), (8, 8, 7));
+    assert!(thread.try_alloc(class).is_ok_and(|object| !object.is_null()), "out of the bin");
+    thread.retire().unwrap();
 }
 
 /// Aligned as every object of its size is.
@@ -112,6 +127,20 @@ fn a_double_free_is_reported_when_the_bin_is_flushed_wherever_the_two_are() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_pointer_freed_twice_in_a_row_is_reported_at_once_where_the_bin_is_full() {
+    let (budget, registry) = (plenty(), Registry::new());
+    for class in classes().filter(|class| class.batch() == 1) {
+        let source = Objects::new();
+        let thread = Thread::new(&source, &budget, &registry);
+        let object = thread.alloc(class);
+        thread.free(class, object);
+        assert_eq!(thread.try_free(class, object), Err(Misuse::DoubleFree(object, class)));
+        assert_eq!((source.stored(), thread.cache.cached(class)), (0, 1), "nothing has happened");
+        thread.retire().unwrap();
     }
 }
 

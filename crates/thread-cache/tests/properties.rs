@@ -6,7 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::world::{Op, THREADS, run};
-use support::{Objects, Registry, STEPS, Thread, class_of_size, classes};
+use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, classes};
 use tiermalloc_size_class::Class;
 use tiermalloc_thread_cache::Budget;
 
@@ -35,6 +35,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => thread.prop_map(|thread| Op::Exit { thread }),
         1 => (1..4usize, 0..9usize).prop_map(|(n, count)| Op::Refuse { n, count }),
         1 => any::<bool>().prop_map(|stingy| Op::Stingy { stingy }),
+        1 => (0..40 * MIB).prop_map(|bytes| Op::Reserve { bytes }),
     ]
 }
 

@@ -132,12 +132,13 @@ fn memory_is_used_again_and_not_taken_anew() {
         let mut blocks: Vec<*mut u8> = Vec::with_capacity(20_000);
         take(&mut blocks, 5000, 1, MIB);
         let peak = stats().mapped;
-        for round in 0..20 {
+        for round in 0..40 {
             give_back(&mut blocks);
             take(&mut blocks, 5000, 1 + round % 2, MIB);
         }
         let now = stats().mapped;
-        assert!(now <= peak + peak / 4, "{peak} {now}");
+        // One more step at most, which is a quarter in whole MiB: for the largest blocks, between the others.
+        assert!(now <= peak + (peak / 4).next_multiple_of(MIB), "{peak} {now}");
         give_back(&mut blocks);
     });
 }

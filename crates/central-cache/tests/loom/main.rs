@@ -6,6 +6,7 @@
 
 mod arena;
 mod single;
+mod way;
 
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
@@ -24,6 +25,8 @@ use arena::{Arena, Hands, Heap, Map, PAIR, SINGLE, class};
 struct Spans {
     heap: Heap,
     out: StdMutex<BTreeSet<usize>>,
+    /// What it says it has reserved: by that goes how much may wait above it.
+    reserved: usize,
 }
 
 // SAFETY: the page heap's word, which this passes on.
@@ -45,6 +48,12 @@ unsafe impl SpanSource for Spans {
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.heap.map().span(address)
     }
+    fn surplus(&self) {
+        panic!("no model holds 2 MiB: what is held has fallen below nothing");
+    }
+    fn reserved_bytes(&self) -> usize {
+        self.reserved
+    }
 }
 
 /// A central cache and all that lies below it. The order of the fields is the order of the drops.
@@ -59,11 +68,16 @@ struct World {
 unsafe impl Sync for World {}
 
 impl World {
+    /// Over a heap so large that nothing that is held is much.
     fn new(size: usize) -> Arc<Self> {
+        Self::over(usize::MAX, size)
+    }
+
+    fn over(reserved: usize, size: usize) -> Arc<Self> {
         let map = Box::new(Map::new());
         // SAFETY: the map is dropped after everything that refers to it.
         let (heap, hands) = unsafe { Arena::new().heap(&map) };
-        let spans = Spans { heap, out: StdMutex::new(BTreeSet::new()) };
+        let spans = Spans { heap, out: StdMutex::new(BTreeSet::new()), reserved };
         Arc::new(Self { central: CentralCache::new(spans), class: class(size), hands, _map: map })
     }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod model;
+pub mod run;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeSet;
@@ -94,6 +95,10 @@ pub struct Spans<'m> {
     pub refusals: Refusals,
     out: Mutex<BTreeSet<usize>>,
     pub freed: AtomicUsize,
+    /// What it says it has reserved (bytes), whatever it has.
+    reserved: AtomicUsize,
+    /// Times that it was told of a surplus.
+    told: AtomicUsize,
 }
 
 impl<'m> Spans<'m> {
@@ -104,12 +109,24 @@ impl<'m> Spans<'m> {
             refusals: Refusals::none(),
             out: Mutex::new(BTreeSet::new()),
             freed: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
         }
     }
 
     /// Spans that were taken and not given back.
     pub fn spans_out(&self) -> usize {
         self.out.lock().unwrap().len()
+    }
+
+    /// From now on the caches above go by a heap of so many bytes.
+    pub fn reserve(&self, bytes: usize) {
+        self.reserved.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Times that it was told of a surplus.
+    pub fn told(&self) -> usize {
+        self.told.load(Ordering::Relaxed)
     }
 
     pub fn heap(&self) -> &PageHeap<'m, DefaultRawMutex, Pages> {
@@ -149,6 +166,12 @@ unsafe impl SpanSource for Spans<'_> {
     }
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.heap.map().span(address)
+    }
+    fn surplus(&self) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+    }
+    fn reserved_bytes(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
     }
 }
 
@@ -203,6 +226,17 @@ pub fn fetch_all(cache: &Cache<'_>, class: Class, count: usize) -> Vec<*mut u8> 
 pub fn held(cache: &Cache<'_>, class: Class) -> (usize, usize, usize) {
     let ClassStats { spans, out, transfer, .. } = cache.stats(class);
     (spans, out, transfer)
+}
+
+pub const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
+/// Stores objects as whole batches.
+pub fn store_batches(cache: &Cache<'_>, class: Class, objects: &[*mut u8]) {
+    for batch in objects.chunks(class.batch()) {
+        // SAFETY: the test owns the objects.
+        unsafe { cache.store(class, chain_of(batch)) }.unwrap();
+    }
 }
 
 /// Stores objects one by one past the transfer cache.

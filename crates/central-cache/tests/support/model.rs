@@ -1,5 +1,5 @@
-//! The reference model: for each class the transfer cache as a stack of batches and each span as a set
-//! of free indices.
+//! The reference model of one class: its transfer cache as a stack of batches and each of its spans as a set
+//! of free indices. What all classes have in common is in `run.rs`.
 //!
 //! It predicts exactly what comes from the transfer cache and what the statistics say; of an object
 //! that comes from a span it says which ones are right: the lowest free one of a span of the fullest
@@ -10,76 +10,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use tiermalloc_central_cache::{Misuse, Past, SpanSource};
 use tiermalloc_size_class::Class;
 
-use super::{Cache, chain_of, class_of_size, objects};
+use super::run::Shared;
+use super::{Cache, KIB, chain_of, class_of_size, objects};
 
-/// Sizes whose spans differ in kind: many objects, bits outside the record, a tail, two batches a
-/// span, less than a batch a span, one object a span.
-pub const SIZES: [usize; 6] = [16, 248, 768, 10240, 28672, 256 * 1024];
-
-#[derive(Clone, Debug)]
-pub enum Op {
-    /// Fetches so many (cut to a batch).
-    Fetch {
-        class: usize,
-        wanted: usize,
-    },
-    FetchOne {
-        class: usize,
-    },
-    /// Takes one straight from a span.
-    TakeOne {
-        class: usize,
-    },
-    /// Puts one of what is held straight back to its span.
-    PutOne {
-        class: usize,
-        which: usize,
-    },
-    /// Stores so many of what is held, beginning with the `from`-th, in that order or reversed.
-    Store {
-        class: usize,
-        from: usize,
-        count: usize,
-        reversed: bool,
-    },
-    /// Stores a whole batch, if so much is held.
-    StoreBatch {
-        class: usize,
-        from: usize,
-    },
-    /// Stores something that is free already, or no object at all, behind `before` good ones.
-    Misuse {
-        class: usize,
-        before: usize,
-        what: usize,
-    },
-    Plunder {
-        class: usize,
-    },
-    Drain {
-        class: usize,
-        batches: usize,
-    },
-    /// The source refuses its next spans.
-    Refuse {
-        n: usize,
-        count: usize,
-    },
-}
-
-struct Model {
-    class: Class,
-    transfer: Vec<Vec<*mut u8>>,
+/// One class.
+pub struct Model {
+    pub class: Class,
+    /// The batches of the transfer cache, the newest last.
+    pub transfer: Vec<Vec<*mut u8>>,
     low_water: usize,
     /// Free indices of each span, by its address.
-    spans: BTreeMap<usize, BTreeSet<usize>>,
+    pub spans: BTreeMap<usize, BTreeSet<usize>>,
     /// Objects that were handed out while their span was there, by its address.
     used: BTreeMap<usize, BTreeSet<usize>>,
-    held: Vec<*mut u8>,
+    /// Objects that the program has.
+    pub held: Vec<*mut u8>,
 }
 
 impl Model {
-    fn new(size: usize) -> Self {
+    pub fn new(size: usize) -> Self {
         Self {
             class: class_of_size(size),
             transfer: Vec::new(),
@@ -90,8 +39,17 @@ impl Model {
         }
     }
 
-    fn room(&self) -> usize {
-        (256 * 1024 / (self.class.batch() * self.class.size())).min(28)
+    fn batch_bytes(&self) -> usize {
+        self.class.batch() * self.class.size()
+    }
+
+    /// Whether the transfer cache takes one more batch: an eighth of the heap, or 256 KiB; the first one in any
+    /// case; and 28 where objects have no second word to link more of them by.
+    fn has_room(&self, shared: &Shared) -> bool {
+        let used = self.transfer.len();
+        let bound = (shared.reserved / 8).max(256 * KIB);
+        let fits = used == 0 || (used + 1) * self.batch_bytes() <= bound;
+        fits && (used < 28 || self.class.size() > 8)
     }
 
     /// The group of a span, or `None` when it is full.
@@ -113,8 +71,8 @@ impl Model {
         (start, offset / self.class.size())
     }
 
-    /// Accounts for what `fetch` or `fetch_one` took out of spans.
-    fn taken(&mut self, cache: &Cache<'_>, got: &[*mut u8], wanted: usize) {
+    /// Accounts for what was taken out of spans. Whether a fresh one was.
+    fn taken(&mut self, cache: &Cache<'_>, got: &[*mut u8], wanted: usize) -> bool {
         let had_free = self.fullest().is_some();
         let mut from = None;
         let mut lines = None;
@@ -154,14 +112,16 @@ impl Model {
         }
         self.stamp(got);
         self.held.extend_from_slice(got);
+        !had_free && !got.is_empty()
     }
 
     /// Writes into both ends of each object; overlaps would show in `check_stamps`.
     fn stamp(&self, objects: &[*mut u8]) {
         for &object in objects {
-            // SAFETY: the object is ours, and at least 16 bytes long.
+            // SAFETY: the object is ours, and at least 8 bytes long.
             unsafe {
                 object.cast::<usize>().write(object as usize);
+                // Of 8 bytes this is all there is.
                 object.add(self.class.size() - 8).cast::<usize>().write(!(object as usize));
             }
         }
@@ -171,7 +131,9 @@ impl Model {
         for &object in objects {
             // SAFETY: as above.
             unsafe {
-                assert_eq!(object.cast::<usize>().read(), object as usize);
+                if self.class.size() > 8 {
+                    assert_eq!(object.cast::<usize>().read(), object as usize);
+                }
                 let end = object.add(self.class.size() - 8).cast::<usize>();
                 assert_eq!(end.read(), !(object as usize));
             }
@@ -190,15 +152,17 @@ impl Model {
         }
     }
 
-    fn remove_batch(&mut self) -> Option<Vec<*mut u8>> {
+    fn remove_batch(&mut self, shared: &mut Shared) -> Option<Vec<*mut u8>> {
         let batch = self.transfer.pop()?;
+        shared.bytes -= self.batch_bytes();
         self.low_water = self.low_water.min(self.transfer.len());
         Some(batch)
     }
 
-    fn fetch(&mut self, cache: &Cache<'_>, wanted: usize) {
+    pub fn fetch(&mut self, cache: &Cache<'_>, shared: &mut Shared, wanted: usize) {
         let wanted = wanted.min(self.class.batch());
-        let expected = if wanted == self.class.batch() { self.remove_batch() } else { None };
+        let whole = wanted == self.class.batch();
+        let expected = if whole { self.remove_batch(shared) } else { None };
         let got = objects(cache.fetch(self.class, wanted));
         match expected {
             Some(batch) => {
@@ -206,11 +170,14 @@ impl Model {
                 self.stamp(&got);
                 self.held.extend(got);
             }
-            None => self.taken(cache, &got, wanted),
+            None => {
+                let fresh = self.taken(cache, &got, wanted);
+                shared.fetched(fresh);
+            }
         }
     }
 
-    fn fetch_one(&mut self, cache: &Cache<'_>) {
+    pub fn fetch_one(&mut self, cache: &Cache<'_>, shared: &mut Shared) {
         let Some((object, zeroed)) = cache.fetch_one(self.class) else { return };
         if zeroed {
             let rest = self.class.size() - 8;
@@ -218,10 +185,11 @@ impl Model {
             let bytes = unsafe { std::slice::from_raw_parts(object.as_ptr().add(8), rest) };
             assert!(bytes.iter().all(|&byte| byte == 0), "known to be zero");
         }
-        self.taken(cache, &[object.as_ptr()], 1);
+        let fresh = self.taken(cache, &[object.as_ptr()], 1);
+        shared.fetched(fresh);
     }
 
-    fn take_one(&mut self, cache: &Cache<'_>) {
+    pub fn take_one(&mut self, cache: &Cache<'_>) {
         let Some((object, past)) = cache.take_one(self.class) else { return };
         let object = object.as_ptr();
         let (start, index) = self.place(cache, object);
@@ -235,7 +203,7 @@ impl Model {
         self.taken(cache, &[object], 1);
     }
 
-    fn put_one(&mut self, cache: &Cache<'_>, which: usize) {
+    pub fn put_one(&mut self, cache: &Cache<'_>, which: usize) {
         if self.held.is_empty() {
             return;
         }
@@ -257,25 +225,26 @@ impl Model {
         }
     }
 
-    fn store(&mut self, cache: &Cache<'_>, chosen: Vec<*mut u8>) {
+    pub fn store(&mut self, cache: &Cache<'_>, shared: &mut Shared, chosen: Vec<*mut u8>) {
         self.check_stamps(&chosen);
         let places: Vec<_> = chosen.iter().map(|&object| self.place(cache, object)).collect();
         // SAFETY: the objects are ours.
         unsafe { cache.store(self.class, chain_of(&chosen)) }.unwrap();
-        if chosen.len() == self.class.batch() && self.transfer.len() < self.room() {
+        if chosen.len() == self.class.batch() && self.has_room(shared) {
             self.transfer.push(chosen);
+            shared.stored(self.batch_bytes());
         } else {
             self.given_to_spans(&places);
         }
     }
 
-    fn take_held(&mut self, from: usize, count: usize) -> Vec<*mut u8> {
+    pub fn take_held(&mut self, from: usize, count: usize) -> Vec<*mut u8> {
         let from = from % (self.held.len() + 1);
         let count = count.min(self.held.len() - from);
         self.held.drain(from..from + count).collect()
     }
 
-    fn misuse(&mut self, cache: &Cache<'_>, before: usize, what: usize) {
+    pub fn misuse(&mut self, cache: &Cache<'_>, before: usize, what: usize) {
         let Some(&victim) = self.held.get(what % self.held.len().max(1)) else { return };
         let class = self.class;
         let (start, _) = self.place(cache, victim);
@@ -286,7 +255,7 @@ impl Model {
                 let free = free as *mut u8;
                 (free, Misuse::DoubleFree(free, class))
             }
-            1 => {
+            1 if class.size() > 8 => {
                 let inside = victim.wrapping_add(8);
                 (inside, Misuse::NotAnObject(inside, class))
             }
@@ -315,30 +284,26 @@ impl Model {
         self.given_to_spans(&places);
     }
 
-    fn drain(&mut self, cache: &Cache<'_>, batches: usize, plunder: bool) {
-        let batches = if plunder {
-            let idle = self.low_water;
-            self.low_water = self.transfer.len();
-            idle
-        } else {
-            batches
-        };
+    /// Batches leave the transfer cache for their spans. The number of their objects.
+    pub fn send(&mut self, cache: &Cache<'_>, shared: &mut Shared, batches: usize) -> usize {
         let mut sent = 0;
         for _ in 0..batches {
-            let Some(batch) = self.remove_batch() else { break };
+            let Some(batch) = self.remove_batch(shared) else { break };
             sent += batch.len();
             let places: Vec<_> = batch.iter().map(|&object| self.place(cache, object)).collect();
             self.given_to_spans(&places);
         }
-        let answer = match plunder {
-            true => cache.plunder(self.class),
-            false => cache.drain(self.class, batches),
-        };
-        assert_eq!(answer, Ok(sent));
+        sent
+    }
+
+    /// Those leave that nobody has wanted since the last time.
+    pub fn send_idle(&mut self, cache: &Cache<'_>, shared: &mut Shared) -> usize {
+        let idle = std::mem::replace(&mut self.low_water, self.transfer.len());
+        self.send(cache, shared, idle)
     }
 
     /// Objects are conserved, and the cache agrees about where they are.
-    fn check(&self, cache: &Cache<'_>) {
+    pub fn check(&self, cache: &Cache<'_>) {
         let stats = cache.stats(self.class);
         let free: usize = self.spans.values().map(BTreeSet::len).sum();
         assert_eq!(stats.spans, self.spans.len());
@@ -346,73 +311,4 @@ impl Model {
         assert_eq!(stats.transfer, self.transfer.iter().map(Vec::len).sum::<usize>());
         assert_eq!(stats.out - stats.transfer, self.held.len());
     }
-}
-
-/// Does one operation after the other on a fresh cache, checks everything after each, and at the end that
-/// nothing is missing.
-pub fn run(cache: &Cache<'_>, ops: &[Op]) {
-    let mut models = SIZES.map(Model::new);
-    for op in ops {
-        let class = match *op {
-            Op::Fetch { class, wanted } => {
-                models[class].fetch(cache, wanted);
-                class
-            }
-            Op::FetchOne { class } => {
-                models[class].fetch_one(cache);
-                class
-            }
-            Op::TakeOne { class } => {
-                models[class].take_one(cache);
-                class
-            }
-            Op::PutOne { class, which } => {
-                models[class].put_one(cache, which);
-                class
-            }
-            Op::Store { class, from, count, reversed } => {
-                let mut chosen = models[class].take_held(from, count);
-                if reversed {
-                    chosen.reverse();
-                }
-                models[class].store(cache, chosen);
-                class
-            }
-            Op::StoreBatch { class, from } => {
-                let batch = models[class].class.batch();
-                let from = from % (models[class].held.len() + 1).saturating_sub(batch).max(1);
-                let chosen = models[class].take_held(from, batch);
-                models[class].store(cache, chosen);
-                class
-            }
-            Op::Misuse { class, before, what } => {
-                models[class].misuse(cache, before, what);
-                class
-            }
-            Op::Plunder { class } => {
-                models[class].drain(cache, 0, true);
-                class
-            }
-            Op::Drain { class, batches } => {
-                models[class].drain(cache, batches, false);
-                class
-            }
-            Op::Refuse { n, count } => {
-                cache.source().refusals.refuse(n, count);
-                continue;
-            }
-        };
-        models[class].check(cache);
-        let spans: usize = models.iter().map(|model| model.spans.len()).sum();
-        assert_eq!(cache.source().spans_out(), spans, "whole free spans go back, others stay");
-    }
-    for mut model in models {
-        let rest = std::mem::take(&mut model.held);
-        model.store(cache, rest);
-        model.drain(cache, usize::MAX, false);
-        model.check(cache);
-        assert!(model.spans.is_empty());
-    }
-    assert_eq!(cache.source().spans_out(), 0);
-    assert_eq!(cache.source().heap_stats().object_pages, 0);
 }

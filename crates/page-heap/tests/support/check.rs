@@ -108,6 +108,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         let guarded = self.live.iter().filter(|live| live.guard > 0).count();
         assert_eq!(stats.guarded_spans, guarded);
         assert_eq!(stats.reserved_pages, free + objects + large, "H4");
+        assert_eq!(self.heap.reserved_bytes(), stats.reserved_pages * PAGE);
         assert!(stats.dirty_pages <= stats.free_pages);
         // What is mapped and in no span: records, leaves of the map, and what was lost.
         let known = stats.record_bytes / PAGE + leaves;

@@ -148,6 +148,17 @@ static inline double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* What is resident (KiB) as soon as that is within a bound, or after five seconds: what nobody uses goes back while the
+ * program does something else, or nothing. */
+static inline long resident_within(long bound)
+{
+    double began = seconds();
+    long now;
+    while ((now = status_kib("VmRSS:")) > bound && seconds() - began < 5)
+        usleep(50 * 1000);
+    return now;
+}
+
 /* Starts a thread on a small stack, so that a thousand of them, or an address space of 200 MiB, is no problem. */
 static inline pthread_t start(void *(*body)(void *), void *argument)
 {

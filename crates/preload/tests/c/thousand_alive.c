@@ -43,8 +43,8 @@ static void a_thousand(void)
     pthread_barrier_destroy(&all_may_end);
 }
 
-/* How many thousands come before the measure is taken, and after: how threads meet differs from one to the next, so a
- * single figure says little. */
+/* How many thousands come before the measure is taken, and after: how threads meet differs from one to the next, and what
+ * they leave goes back in its own time, so a single figure says little. */
 enum { WARM_UP = 3, MEASURED = 5 };
 
 int main(void)
@@ -60,8 +60,11 @@ int main(void)
         else if (round == WARM_UP + MEASURED - 3 || (round > WARM_UP + MEASURED - 3 && now < after))
             after = now;
     }
+    long bound = warm * 11 / 10 + 2 * 1024;
+    if (after > bound)
+        printf(" and in the end %ld", after = resident_within(bound));
     puts("");
-    /* A leak grows with every round, also in the least of the last three. */
-    CHECK(after <= warm * 11 / 10 + 2 * 1024, "resident memory grew from %ld KiB to %ld", warm, after);
+    /* A leak grows with every round, also in the least of the last three, and does not go away. */
+    CHECK(after <= bound, "resident memory grew from %ld KiB to %ld", warm, after);
     return 0;
 }

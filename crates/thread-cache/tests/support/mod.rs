@@ -39,6 +39,12 @@ pub struct Books {
     pub lost: Vec<usize>,
     /// Times that a cache has asked the source to look after itself.
     pub tends: usize,
+    /// Every call to make way: class, and objects fetched of it at the last fetch before.
+    pub ways: Vec<(Class, usize)>,
+    /// The object that the next such call reports as freed twice.
+    pub way: Option<usize>,
+    /// What the source says it stands on (bytes).
+    pub reserved: usize,
     /// Whether the test frees objects twice, after which chains may be shorter than they say.
     pub misused: bool,
     fault: Option<Fault>,
@@ -59,6 +65,9 @@ impl Objects {
             stores: Vec::new(),
             lost: Vec::new(),
             tends: 0,
+            ways: Vec::new(),
+            way: None,
+            reserved: usize::MAX,
             misused: false,
             fault: None,
             calls: 0,
@@ -106,6 +115,7 @@ impl Objects {
         let mut books = self.books();
         books.fetches.clear();
         books.stores.clear();
+        books.ways.clear();
     }
 
     /// Objects stored since the last [`forget`](Self::forget).
@@ -203,6 +213,22 @@ unsafe impl ObjectSource for Objects {
             }
             _ => books.store(class, chain),
         }
+    }
+
+    fn make_way(&self, class: Class) -> Result<(), Misuse> {
+        let mut books = self.books();
+        if let Some(Fault::Cut { .. }) = books.call() {
+            drop(books);
+            std::panic::panic_any(CutOff);
+        }
+        let last = books.fetches.iter().rfind(|fetch| fetch.0 == class);
+        let got = last.expect("after a fetch of its class").2;
+        books.ways.push((class, got));
+        books.way.take().map_or(Ok(()), |object| Err(Misuse::DoubleFree(object as *mut u8, class)))
+    }
+
+    fn reserved_bytes(&self) -> usize {
+        self.books().reserved
     }
 
     fn tend(&self) -> Result<(), Misuse> {
@@ -315,7 +341,7 @@ pub fn class_of_size(size: usize) -> Class {
 pub const MIB: usize = 1 << 20;
 
 /// Slow steps of a thread between two scavenges.
-pub const STEPS: usize = 257;
+pub const STEPS: usize = 1025;
 
 /// A budget that no test of a single bin runs into.
 pub fn plenty() -> Budget {

@@ -2,7 +2,8 @@
 //! step.
 //!
 //! - B1: what a cache holds fits its capacities, these its limit, and that its share:
-//!   `cached bytes <= used <= limit <= floor + per_thread` (T2).
+//!   `cached bytes <= used <= limit <= floor + per_thread` (T2), of which no more is claimed than an eighth of
+//!   what has ever stood behind the source, or 1 MiB.
 //! - B2: the limits of all caches beyond their floors and what nobody has claimed make up the total,
 //!   exactly.
 //! - B3: an object is in the program's hands, in one cache, or in the source: none is lost, none is
@@ -13,7 +14,7 @@ use std::ptr::NonNull;
 use tiermalloc_size_class::Class;
 use tiermalloc_thread_cache::Budget;
 
-use super::{Fault, Objects, Registry, Thread, class_of_size};
+use super::{Fault, MIB, Objects, Registry, Thread, class_of_size};
 
 /// Threads at any time.
 pub const THREADS: usize = 3;
@@ -58,6 +59,10 @@ pub enum Op {
     Stingy {
         stingy: bool,
     },
+    /// So much stands behind the source from now on.
+    Reserve {
+        bytes: usize,
+    },
 }
 
 struct World<'a> {
@@ -67,6 +72,8 @@ struct World<'a> {
     registry: &'a Registry,
     threads: Vec<Thread<'a, Objects>>,
     held: Vec<(Class, *mut u8)>,
+    /// The largest share of what stands behind the source that a cache has ever been granted (bytes).
+    share: usize,
 }
 
 impl<'a> World<'a> {
@@ -133,6 +140,10 @@ impl<'a> World<'a> {
             }
             Op::Refuse { n, count } => self.source.fault(Some(Fault::Refuse { n, count })),
             Op::Stingy { stingy } => self.source.be_stingy(stingy),
+            Op::Reserve { bytes } => {
+                self.source.books().reserved = bytes;
+                self.share = self.share.max(bytes / 8);
+            }
         }
     }
 
@@ -141,7 +152,9 @@ impl<'a> World<'a> {
         let mut cached = 0;
         for thread in &self.threads {
             thread.check_bounds();
-            claimed += thread.cache.limit() - self.budget.floor();
+            let its = thread.cache.limit() - self.budget.floor();
+            assert!(its <= self.share, "B1: {its} of {}", self.share);
+            claimed += its;
             cached += thread.cached().0;
         }
         assert_eq!(claimed + self.budget.unclaimed(), self.total, "B2");
@@ -160,7 +173,9 @@ pub fn run(budget: &Budget, ops: &[Op]) {
         registry: &registry,
         threads: Vec::new(),
         held: Vec::new(),
+        share: MIB,
     };
+    source.books().reserved = 0;
     (0..THREADS).for_each(|_| world.begin());
     for op in ops {
         world.step(op);

@@ -1,0 +1,352 @@
+//! How much waits in the transfer caches, and what happens when it is much.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use std::sync::Barrier;
+
+use support::{
+    Cache, KIB, MIB, chain_of, class_of_size, fetch_all, held, objects, store_batches, with_cache,
+};
+use tiermalloc_size_class::{Class, MAX_SIZE, by_size};
+
+/// Stores one batch of `class` after the other until one goes to the spans. Returns how many stayed.
+fn fill(cache: &Cache<'_>, class: Class, most: usize) -> usize {
+    let all = fetch_all(cache, class, (most + 1) * class.batch());
+    let mut kept = 0;
+    for batch in all.chunks(class.batch()) {
+        let before = cache.stats(class);
+        store_batches(cache, class, batch);
+        let now = cache.stats(class);
+        let (stays, goes) = (now.transfer > before.transfer, now.out < before.out);
+        assert!(stays != goes, "{class:?}: in one place");
+        if goes {
+            assert_eq!(before.out - now.out, class.batch(), "{class:?}");
+        } else {
+            kept += 1;
+            assert_eq!(now.transfer, kept * class.batch(), "{class:?}: whole batches");
+        }
+    }
+    kept
+}
+
+fn empty(cache: &Cache<'_>, class: Class) {
+    cache.drain(class, usize::MAX).unwrap();
+    assert_eq!(held(cache, class), (0, 0, 0));
+}
+
+#[test]
+fn every_class_may_hold_256_kib_however_small_the_heap() {
+    with_cache(|cache| {
+        for class in by_size() {
+            let fits = 256 * KIB / (class.batch() * class.size());
+            let room = if class.size() == 8 { 28 } else { fits };
+            assert_eq!(fill(cache, class, room + 1), room, "{class:?}");
+            empty(cache, class);
+        }
+    });
+}
+
+#[test]
+fn a_class_may_hold_an_eighth_of_a_larger_heap() {
+    with_cache(|cache| {
+        for reserved in [2 * MIB + 8 * KIB, 17 * MIB, 40 * MIB] {
+            cache.source().reserve(reserved);
+            for class in [16, 56, 1024, 2304, 6144, 40960, MAX_SIZE].map(class_of_size) {
+                let room = reserved / 8 / (class.batch() * class.size());
+                assert_eq!(fill(cache, class, room + 1), room, "{class:?} of {reserved}");
+                empty(cache, class);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_class_holds_beyond_a_bound_that_has_sunk_stays_and_no_more_comes() {
+    with_cache(|cache| {
+        let class = class_of_size(8192);
+        cache.source().reserve(16 * MIB);
+        assert_eq!(fill(cache, class, 128), 128);
+        cache.source().reserve(0);
+        assert_eq!(cache.stats(class).transfer, 128 * class.batch());
+        let batch = objects(cache.fetch(class, class.batch()));
+        store_batches(cache, class, &batch);
+        assert_eq!(cache.stats(class).transfer, 127 * class.batch(), "it went to the spans");
+        empty(cache, class);
+    });
+}
+
+#[test]
+fn batches_without_number_come_back_the_newest_first() {
+    with_cache(|cache| {
+        cache.source().reserve(usize::MAX);
+        // Of the smallest ones that have a second word, and of others.
+        for class in [16, 24, 208, 3072].map(class_of_size) {
+            let batch = class.batch();
+            let all = fetch_all(cache, class, 120 * batch);
+            let mut left: Vec<&[*mut u8]> = all.chunks(batch).collect();
+            let mut stack: Vec<&[*mut u8]> = Vec::new();
+            // Up and down past the 28 that have places of their own, and to nothing.
+            for (up, down) in [(27, 2), (3, 1), (2, 3), (40, 30), (60, 40), (10, 66), (33, 0)] {
+                for _ in 0..up {
+                    let objects = left.pop().unwrap();
+                    store_batches(cache, class, objects);
+                    stack.push(objects);
+                }
+                for _ in 0..down {
+                    let newest = stack.pop().unwrap();
+                    assert_eq!(objects(cache.fetch(class, batch)), newest, "{class:?}");
+                    left.push(newest);
+                }
+                assert_eq!(cache.stats(class).transfer, stack.len() * batch, "{class:?}");
+            }
+            left.iter().for_each(|objects| store_batches(cache, class, objects));
+            assert_eq!(cache.drain(class, 50), Ok(50 * batch));
+            assert_eq!(cache.stats(class).transfer, 70 * batch);
+            empty(cache, class);
+        }
+    });
+}
+
+#[test]
+fn a_class_of_one_word_stops_at_28_batches_however_large_the_heap() {
+    with_cache(|cache| {
+        cache.source().reserve(usize::MAX);
+        let class = class_of_size(8);
+        assert_eq!(fill(cache, class, 40), 28);
+        empty(cache, class);
+    });
+}
+
+#[test]
+fn the_source_is_told_each_time_that_what_is_held_comes_past_2_mib() {
+    with_cache(|cache| {
+        cache.source().reserve(usize::MAX);
+        let class = class_of_size(MAX_SIZE);
+        let all = fetch_all(cache, class, 20);
+        for (n, object) in all.iter().enumerate() {
+            assert_eq!(cache.source().told(), n / 8);
+            store_batches(cache, class, &[*object]);
+        }
+        assert_eq!(cache.source().told(), 2, "of 5 MiB");
+        // Down to 4 MiB and up again: nothing. Below, and up again: once.
+        for (down, told) in [(4, 2), (5, 3)] {
+            let some = fetch_all(cache, class, down);
+            store_batches(cache, class, &some);
+            assert_eq!(cache.source().told(), told);
+        }
+        // What finds no room is not held.
+        cache.source().reserve(0);
+        let some = fetch_all(cache, class, 4 + 1);
+        store_batches(cache, class, &some);
+        assert_eq!((cache.stats(class).transfer, cache.source().told()), (15, 3));
+        empty(cache, class);
+    });
+}
+
+/// How many bytes the cache believes to hold, once it holds nothing: so much less has to come until the source
+/// is told.
+fn believed(cache: &Cache<'_>) -> isize {
+    let class = class_of_size(16);
+    let batch = class.batch() * class.size();
+    let told = cache.source().told();
+    let all = fetch_all(cache, class, (2 * MIB / batch + 8) * class.batch());
+    let mut batches = all.chunks(class.batch());
+    let mut stored = 0;
+    while cache.source().told() == told {
+        store_batches(cache, class, batches.next().expect("told in time"));
+        stored += batch;
+    }
+    batches.for_each(|objects| store_batches(cache, class, objects));
+    empty_of_all(cache);
+    (2 * MIB) as isize - stored as isize
+}
+
+fn empty_of_all(cache: &Cache<'_>) {
+    by_size().for_each(|class| assert!(cache.drain(class, usize::MAX).is_ok()));
+}
+
+#[test]
+fn what_is_held_is_counted_exactly_whatever_comes_and_goes_in_whichever_threads() {
+    with_cache(|cache| {
+        cache.source().reserve(64 * MIB);
+        assert_eq!(believed(cache), 0);
+        let together = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for me in 0..4usize {
+                let together = &together;
+                scope.spawn(move || {
+                    let classes = [16, 512, 4096, 65536, MAX_SIZE].map(class_of_size);
+                    let mut random = 88172645463325252u64 + me as u64;
+                    let mut mine: Vec<(Class, Vec<*mut u8>)> = Vec::new();
+                    together.wait();
+                    for _ in 0..4000 {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        let pick = (random >> 20) as usize;
+                        let class = classes[pick % 5];
+                        match pick / 5 % 8 {
+                            0..3 => mine.push((class, objects(cache.fetch(class, class.batch())))),
+                            3 => drop(cache.plunder(class)),
+                            4 => drop(cache.make_way(class)),
+                            _ if mine.is_empty() => {}
+                            _ => {
+                                let (class, objects) = mine.swap_remove(pick / 40 % mine.len());
+                                // SAFETY: the objects are ours.
+                                unsafe { cache.store(class, chain_of(&objects)) }.unwrap();
+                            }
+                        }
+                    }
+                    for (class, objects) in mine {
+                        // SAFETY: as above.
+                        unsafe { cache.store(class, chain_of(&objects)) }.unwrap();
+                    }
+                });
+            }
+        });
+        empty_of_all(cache);
+        assert_eq!(cache.source().spans_out(), 0);
+        assert_eq!(believed(cache), 0);
+    });
+}
+
+/// Stores so many batches of 256 KiB of the last class, which is far from the first in turn.
+fn hold(cache: &Cache<'_>, batches: usize) -> Class {
+    let class = class_of_size(MAX_SIZE);
+    store_batches(cache, class, &fetch_all(cache, class, batches));
+    class
+}
+
+/// Takes a fresh span, as a thread that needs one does, as often as all classes take to have their turn.
+fn take_fresh_spans(cache: &Cache<'_>, class: Class) -> Vec<*mut u8> {
+    let mut all = Vec::new();
+    for _ in 0..13 {
+        let before = cache.stats(class).spans;
+        while cache.stats(class).spans == before {
+            all.extend(objects(cache.fetch(class, class.batch())));
+            cache.make_way(class).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn who_takes_a_fresh_span_while_much_is_held_makes_others_let_go() {
+    with_cache(|cache| {
+        let wanting = class_of_size(8192);
+        // More than a 16th of the heap, but less than 1 MiB; more than that, but not than a 16th; and more.
+        for (reserved, batches, goes) in
+            [(8 * MIB, 4, false), (32 * MIB, 8, false), (16 * MIB, 5, true), (32 * MIB, 9, true)]
+        {
+            cache.source().reserve(reserved);
+            let holding = hold(cache, batches);
+            let all = take_fresh_spans(cache, wanting);
+            let left = if goes { 0 } else { batches };
+            assert_eq!(cache.stats(holding).transfer, left, "{batches} of {reserved}");
+            assert_eq!(cache.stats(holding).spans, left, "its spans went to the heap");
+            // SAFETY: the objects are ours.
+            unsafe { cache.store_to_spans(wanting, chain_of(&all)) }.unwrap();
+            empty_of_all(cache);
+        }
+    });
+}
+
+#[test]
+fn without_a_fresh_span_nobody_lets_go() {
+    with_cache(|cache| {
+        cache.source().reserve(32 * MIB);
+        let wanting = class_of_size(1024);
+        let mine = fetch_all(cache, wanting, 16 * wanting.batch());
+        let holding = hold(cache, 16);
+        let (batches, singles) = mine.split_at(8 * wanting.batch());
+        store_batches(cache, wanting, batches);
+        // SAFETY: the objects are ours.
+        unsafe { cache.store_to_spans(wanting, chain_of(&singles[1..])) }.unwrap();
+        for _ in 0..20 {
+            cache.make_way(wanting).unwrap();
+        }
+        // From batches, and then from a span that is there.
+        for wanted in [wanting.batch(), wanting.batch() - 1] {
+            let got = fetch_all(cache, wanting, wanted);
+            cache.make_way(wanting).unwrap();
+            // SAFETY: as above.
+            unsafe { cache.store(wanting, chain_of(&got)) }.unwrap();
+        }
+        // Objects one by one are asked for by who keeps no caches: they do not count.
+        for _ in 0..20 {
+            let (one, _) = cache.take_one(class_of_size(40960)).unwrap();
+            cache.make_way(class_of_size(40960)).unwrap();
+            // SAFETY: as above.
+            unsafe { cache.put_one(class_of_size(40960), one.as_ptr()) }.unwrap();
+        }
+        assert_eq!(cache.stats(holding).transfer, 16);
+        store_batches(cache, wanting, &singles[..1]);
+        empty_of_all(cache);
+        assert_eq!(cache.source().spans_out(), 0);
+    });
+}
+
+#[test]
+fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
+    with_cache(|cache| {
+        cache.source().reserve(64 * MIB);
+        // Four and five steps away from the first class.
+        let (holding, other) = (Class::from_id(5).unwrap(), Class::from_id(6).unwrap());
+        let far = hold(cache, 30);
+        for class in [holding, other] {
+            store_batches(cache, class, &fetch_all(cache, class, 40 * class.batch()));
+        }
+        let wanting = class_of_size(40960);
+        let mut all = Vec::new();
+        let mut step = |expected: [usize; 2]| {
+            all.extend(objects(cache.fetch(wanting, 1)));
+            cache.make_way(wanting).unwrap();
+            let now = [holding, other].map(|class| cache.stats(class).transfer / class.batch());
+            assert_eq!(now, expected);
+            // Once for each span.
+            cache.make_way(wanting).unwrap();
+            assert_eq!(now, expected);
+        };
+        // The one whose turn it is, and then the next.
+        step([24, 40]);
+        step([24, 24]);
+        // 13 more times until the last one's turn has come.
+        for _ in 0..13 {
+            assert_eq!(cache.stats(far).transfer, 30);
+            step([24, 24]);
+        }
+        assert_eq!(cache.stats(far).transfer, 14);
+        // Below a 16th of the heap now: nobody lets go any more.
+        for _ in 0..30 {
+            step([24, 24]);
+        }
+        // SAFETY: the objects are ours.
+        unsafe { cache.store_to_spans(wanting, chain_of(&all)) }.unwrap();
+        empty_of_all(cache);
+    });
+}
+
+#[test]
+fn who_wants_room_does_not_make_it_for_itself() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * MIB);
+        let class = hold(cache, 8);
+        let mut more = Vec::new();
+        for _ in 0..30 {
+            // Straight from a span: a whole batch would be one of those that are held.
+            more.push(cache.fetch_one(class).unwrap().0.as_ptr());
+            cache.make_way(class).unwrap();
+        }
+        assert_eq!(held(cache, class), (38, 38, 8));
+        let other = class_of_size(40960);
+        let theirs = take_fresh_spans(cache, other);
+        assert_eq!(cache.stats(class).transfer, 0, "but for others it does");
+        // SAFETY: the objects are ours.
+        unsafe {
+            cache.store_to_spans(class, chain_of(&more)).unwrap();
+            cache.store_to_spans(other, chain_of(&theirs)).unwrap();
+        }
+        assert_eq!(cache.source().spans_out(), 0);
+    });
+}
