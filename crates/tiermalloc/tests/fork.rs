@@ -251,3 +251,25 @@ fn nothing_is_handed_out_twice_in_a_child_that_takes_over_from_threads_cut_off_a
     });
     held.into_iter().for_each(|block| block.free(true));
 }
+
+#[test]
+fn a_child_gives_memory_back_too() {
+    let _one = FORKS.lock();
+    // So much free memory that somebody comes to give it back, in the parent and then in the child.
+    let leave_much = || {
+        let blocks: Vec<*mut u8> = (0..200).map(|_| raw::malloc(100_000)).collect();
+        // SAFETY: live, and as long as that.
+        blocks.iter().for_each(|&block| unsafe { block.write_bytes(1, 100_000) });
+        // SAFETY: live, and not used any more.
+        blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
+    };
+    leave_much();
+    in_a_child(|| {
+        leave_much();
+        let began = std::time::Instant::now();
+        while tiermalloc::stats().free_dirty > 4 << 20 {
+            assert!(began.elapsed().as_secs() < 20, "{:?}", tiermalloc::stats());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+}

@@ -243,3 +243,22 @@ fn whole_pages_are_counted_as_whole_pages() {
         assert_eq!(stats().live, before.live);
     });
 }
+
+#[test]
+fn memory_goes_back_while_the_program_sleeps() {
+    alone("memory_goes_back_while_the_program_sleeps", || {
+        const BURST: usize = 40 * MIB;
+        let mut blocks: Vec<*mut u8> = Vec::with_capacity(BURST / 20_000);
+        let mut held = 0;
+        while held < BURST {
+            held += take(&mut blocks, 1, held as u64, 100_000);
+        }
+        give_back(&mut blocks);
+        let began = std::time::Instant::now();
+        // Nothing but a look now and then, which frees nothing.
+        while stats().free_dirty > 4 * MIB {
+            assert!(began.elapsed().as_secs() < 20, "{:?}", stats());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+}

@@ -282,3 +282,79 @@ fn preparing_again_changes_nothing() {
     // SAFETY: as above.
     unsafe { raw::free(next) };
 }
+
+/// A thread that caches some objects of 500 bytes, and ends.
+fn cache_a_little() -> usize {
+    std::thread::spawn(|| {
+        let blocks = [(); 40].map(|()| raw::malloc(500));
+        // SAFETY: live, and not used any more.
+        blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
+        // Whatever their order: the same ones have the same first one.
+        blocks.into_iter().map(|block| block as usize).min().unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn what_a_thread_has_cached_serves_the_next_one_until_somebody_trims() {
+    alone_in_tiers("what_a_thread_has_cached_serves_the_next_one_until_somebody_trims", || {
+        // Bins grow for a while, those for what the standard library allocates for a thread as well.
+        for _ in 0..5 {
+            cache_a_little();
+            wait_until_threads_are(2);
+        }
+        let cached = stats().thread_caches;
+        assert!(cached >= 40 * 500, "{:?}", stats());
+        let first = cache_a_little();
+        for _ in 0..20 {
+            assert_eq!(cache_a_little(), first, "the very objects");
+            wait_until_threads_are(2);
+            assert!(stats().thread_caches <= cached + 16 * 1024, "{cached} {:?}", stats());
+        }
+        trim(0);
+        assert!(stats().thread_caches < 40 * 500, "{:?}", stats());
+    });
+}
+
+#[test]
+fn a_thread_with_much_leaves_nothing_behind() {
+    alone_in_tiers("a_thread_with_much_leaves_nothing_behind", || {
+        cache_a_little();
+        wait_until_threads_are(2);
+        let before = stats().thread_caches;
+        std::thread::spawn(|| {
+            let blocks: Vec<*mut u8> = (0..2000).map(|_| raw::malloc(1000)).collect();
+            // SAFETY: live, and not used any more.
+            blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
+            assert!(stats().thread_caches > 500_000, "{:?}", stats());
+        })
+        .join()
+        .unwrap();
+        wait_until_threads_are(2);
+        assert!(stats().thread_caches <= before + 4096, "{before} {:?}", stats());
+    });
+}
+
+#[test]
+fn a_child_of_a_fork_takes_over_what_waits_for_threads() {
+    alone_in_tiers("a_child_of_a_fork_takes_over_what_waits_for_threads", || {
+        let first = cache_a_little();
+        wait_until_threads_are(2);
+        // SAFETY: the child leaves by `_exit`.
+        match unsafe { libc::fork() } {
+            0 => {
+                let same = cache_a_little() == first;
+                trim(0);
+                // SAFETY: ends the child, and nothing else.
+                unsafe { libc::_exit(if same { 0 } else { 1 }) };
+            }
+            child => {
+                let mut status = 0;
+                // SAFETY: `status` is writable.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert_eq!(status, 0);
+            }
+        }
+    });
+}
