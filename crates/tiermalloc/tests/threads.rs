@@ -125,7 +125,10 @@ fn a_thread_that_only_frees_does_not_hoard() {
         for round in 0..200 {
             sender.send((0..500).map(|_| Box::new([round as u8; 200])).collect()).unwrap();
             let stats = stats();
-            peak = peak.max(stats.thread_caches + stats.transfer_caches);
+            // What waits in the transfer caches may be an eighth of the heap, which is as large as the freer
+            // is behind.
+            let cached = stats.thread_caches + stats.transfer_caches;
+            peak = peak.max(cached.saturating_sub(stats.mapped / 8));
         }
         drop(sender);
         freer.join().unwrap();
@@ -312,8 +315,10 @@ fn what_a_thread_has_cached_serves_the_next_one_until_somebody_trims() {
             wait_until_threads_are(2);
             assert!(stats().thread_caches <= cached + 16 * 1024, "{cached} {:?}", stats());
         }
+        let before = stats().thread_caches;
         trim(0);
-        assert!(stats().thread_caches < 40 * 500, "{:?}", stats());
+        // The harness's own thread, which sleeps, keeps what it has.
+        assert!(stats().thread_caches + 40 * 500 <= before, "{before} {:?}", stats());
     });
 }
 
