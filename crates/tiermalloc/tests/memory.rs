@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Random, alone, alone_in_tiers, errno, resident, set_errno};
+use support::{Random, alone, alone_and_undisturbed, alone_in_tiers, errno, resident, set_errno};
 use tiermalloc::{Stats, raw, stats, trim};
 use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE};
 
@@ -79,7 +79,7 @@ fn statistics_agree_with_what_the_program_holds() {
 
 #[test]
 fn trim_gives_memory_back_and_says_how_much() {
-    alone("trim_gives_memory_back_and_says_how_much", || {
+    alone_and_undisturbed("trim_gives_memory_back_and_says_how_much", || {
         let mut blocks: Vec<*mut u8> = Vec::with_capacity(100_000);
         trim(0);
         let before = resident();
@@ -104,7 +104,10 @@ fn trim_gives_memory_back_and_says_how_much() {
 
 #[test]
 fn trim_keeps_what_it_is_told_to_keep() {
-    alone_in_tiers("trim_keeps_what_it_is_told_to_keep", || {
+    alone_and_undisturbed("trim_keeps_what_it_is_told_to_keep", || {
+        if tiermalloc::config().pool != tiermalloc::Pool::Tiered {
+            return;
+        }
         let mut blocks: Vec<*mut u8> = Vec::with_capacity(1000);
         for _ in 0..40 {
             let block = raw::malloc(400 * 1024);

@@ -112,6 +112,13 @@ pub fn alone_with(variables: &[(&str, &str)], test: &str, body: impl FnOnce()) {
     assert!(ran, "no test is called {test}");
 }
 
+/// As [`alone`], with nobody who gives memory back unasked.
+pub fn alone_and_undisturbed(test: &str, body: impl FnOnce()) {
+    let chosen = std::env::var("TIERMALLOC_CONF").unwrap_or_default();
+    let conf = format!("{chosen},background=false");
+    alone_with(&[("TIERMALLOC_CONF", &conf)], test, body);
+}
+
 /// As [`alone`], for what only the default pool promises.
 pub fn alone_in_tiers(test: &str, body: impl FnOnce()) {
     let pool = tiermalloc::config().pool;
@@ -157,6 +164,19 @@ pub fn resident() -> usize {
     let pages: usize = statm.split(' ').nth(1).expect("a second field").parse().expect("a number");
     // SAFETY: sysconf only reads.
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
+}
+
+/// What is resident (bytes), once it is no more than `bound`: what goes back in the background takes some
+/// seconds. After ten of them, whatever it is then.
+pub fn resident_settled(bound: usize) -> usize {
+    let began = std::time::Instant::now();
+    loop {
+        let now = resident();
+        if now <= bound || began.elapsed().as_secs() >= 10 {
+            return now;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 pub fn errno() -> i32 {
