@@ -29,17 +29,42 @@ struct Input {
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Alloc { thread: u8, class: u8, count: u8 },
-    Free { thread: u8, pick: u16, count: u8 },
-    Idle { thread: u8, steps: u16 },
-    AskBack { thread: u8, bytes: u32 },
-    AskAnother { thread: u8 },
-    FlushAll { thread: u8 },
-    Exit { thread: u8 },
-    Refuse { n: u8, count: u8 },
+    Alloc {
+        thread: u8,
+        class: u8,
+        count: u8,
+    },
+    Free {
+        thread: u8,
+        pick: u16,
+        count: u8,
+    },
+    Idle {
+        thread: u8,
+        steps: u16,
+    },
+    AskBack {
+        thread: u8,
+        bytes: u32,
+    },
+    AskAnother {
+        thread: u8,
+    },
+    FlushAll {
+        thread: u8,
+    },
+    Exit {
+        thread: u8,
+    },
+    Refuse {
+        n: u8,
+        count: u8,
+    },
     Stingy(bool),
     /// How much stands behind the source.
-    Reserve { mib: u8 },
+    Reserve {
+        mib: u8,
+    },
 }
 
 impl Step {
