@@ -3,7 +3,7 @@
 //!
 //! The standard library is built with the sanitizer as well (`-Zbuild-std`): ThreadSanitizer takes what
 //! it has not instrumented for unsynchronised. What these runs can and cannot see of an allocator is in
-//! `docs/evidence.md`.
+//! `docs/testing.md`.
 
 use crate::fuzz::{host, need_nightly, nightly};
 use crate::shell::Result;
@@ -64,6 +64,8 @@ pub fn run(args: &Args) -> Result {
         .dir(workspace::root()?)
         .env("RUSTFLAGS", format!("-Zsanitizer={name}"))
         .env("RUSTDOCFLAGS", format!("-Zsanitizer={name}"))
+        // With another strategy than the tests' own the standard library would be built twice, and both be found.
+        .env("CARGO_PROFILE_DEV_PANIC", "unwind")
         // The tests are of what is reached and in which order, and are slow enough as they are.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         // A test that provokes a signal wants it for itself, and one that runs out of memory wants null.
