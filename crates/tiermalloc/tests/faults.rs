@@ -28,7 +28,8 @@ unsafe extern "C" {
 }
 
 /// Has every later call for memory that this program makes by itself pass through [`answer`]; what the C library
-/// asks for, for the handler's own sake or for a thread's, goes to the kernel. `false`: there are no filters here.
+/// asks for, for the handler's own sake or for a thread's, goes to the kernel. `false`: there are no filters here, or a
+/// sanitizer is part of this program, whose calls nobody may refuse.
 fn install() -> bool {
     const CALLS: [libc::c_long; 5] =
         [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_mprotect];
@@ -36,8 +37,9 @@ fn install() -> bool {
     const NUMBER: u32 = 0;
     const FROM: u32 = 8;
     let (start, end) = (&raw const __executable_start as u64, &raw const etext as u64);
-    if start >> 32 != end >> 32 {
-        return false; // a filter compares words, and those would take two
+    // A filter compares words, and those should not take two.
+    if start >> 32 != end >> 32 || std::env::var_os("TIERMALLOC_TEST_SANITIZER").is_some() {
+        return false;
     }
     let line = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |at| line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at);
