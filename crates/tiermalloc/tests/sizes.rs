@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout};
 
 use support::{alone, alone_in_tiers, resident};
 use tiermalloc::{Stats, TierMalloc, raw, stats};
-use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE, by_size};
+use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE, by_size, class_of};
 
 #[global_allocator]
 static GLOBAL: tiermalloc::TierMalloc = tiermalloc::TierMalloc::new();
@@ -151,6 +151,62 @@ fn a_large_alignment_costs_addresses_and_no_memory() {
         drop(blocks);
         assert_eq!(stats().live, live);
     });
+}
+
+/// G2: every road leads to the one class of a size and an alignment, so that a free that knows the size and one that
+/// asks the page map agree. All sizes and alignments, not some; where memory is cleared or filled, those next to the
+/// borders between classes.
+#[test]
+fn every_entry_point_serves_a_request_in_the_same_class() {
+    let served = |road: &str, block: *mut u8, size: usize, align: usize| {
+        assert!(!block.is_null(), "{road} {size} {align}");
+        // SAFETY: the block is live, and freed here with its own size and alignment.
+        unsafe {
+            let class = class_of(size, align).map(|class| class.size());
+            assert_eq!(Some(raw::usable_size(block)), class, "{road} {size} {align}");
+            raw::free_sized(block, size, align);
+        }
+    };
+    let borders: Vec<usize> =
+        by_size().flat_map(|class| [class.size() - 1, class.size(), class.size() + 1]).collect();
+    let borders = || borders.iter().copied().filter(|size| (1..=MAX_SIZE).contains(size));
+    let fills = tiermalloc::config().pool == tiermalloc::Pool::Hardened;
+    let all = || (1..=MAX_SIZE).filter(|size| !fills || size % 1021 == 0).chain(borders());
+    for size in all() {
+        served("malloc", raw::malloc(size), size, 16);
+        let cached = raw::malloc_cached(size);
+        if !cached.is_null() {
+            served("malloc_cached", cached, size, 16);
+        }
+        // SAFETY: the block is live, and not used any more if it moves.
+        let grown = unsafe { raw::realloc(raw::malloc(1), size) };
+        served("realloc", grown, size, 16);
+    }
+    for align in (0..=13).map(|shift| 1 << shift) {
+        assert!(align <= PAGE_SIZE && class_of(1, 2 * PAGE_SIZE).is_none());
+        for size in all() {
+            // Some of the largest sizes have no class that is aligned so.
+            if class_of(size, align).is_some() {
+                let layout = Layout::from_size_align(size, align).unwrap();
+                served("alloc", raw::alloc(size, align), size, align);
+                // SAFETY: the layout is not empty.
+                served("GlobalAlloc", unsafe { TierMalloc.alloc(layout) }, size, align);
+            }
+        }
+        for size in borders().filter(|&size| class_of(size, align).is_some()) {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            served("alloc_zeroed", raw::alloc_zeroed(size, align), size, align);
+            // SAFETY: as above.
+            let zeroed = unsafe { TierMalloc.alloc_zeroed(layout) };
+            served("GlobalAlloc, zeroed", zeroed, size, align);
+            // SAFETY: the block has the layout, and is not used any more if it moves.
+            let grown = unsafe {
+                let one = Layout::from_size_align(1, align).unwrap();
+                TierMalloc.realloc(TierMalloc.alloc(one), one, size)
+            };
+            served("GlobalAlloc, resized", grown, size, align);
+        }
+    }
 }
 
 #[test]

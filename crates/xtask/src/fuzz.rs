@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::shell::{Cmd, Result, cmd, last_lines, which};
+use crate::shell::{Cmd, Result, cmd, last_lines, require, which};
 use crate::table::Table;
-use crate::workspace;
+use crate::{packages, workspace};
 
 /// What cargo-fuzz has rustc do, for a library that it does not build itself.
 const COUNTERS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -26,7 +26,7 @@ pub struct Args {
     /// How long each target runs, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Install cargo-fuzz and a nightly compiler if they are missing
+    /// Install cargo-fuzz, a nightly compiler and g++ if they are missing
     #[arg(long)]
     install: bool,
     /// Only these targets
@@ -113,6 +113,11 @@ pub(crate) fn nightly() -> Cmd {
 }
 
 fn need_tools(install: bool) -> Result {
+    // libFuzzer is in C++.
+    if install && which("g++").is_none() {
+        packages::install(&["g++"])?;
+    }
+    require(&["g++"], "it is in Debian's package of that name; --install gets it")?;
     need_nightly(install, &[])?;
     if which("cargo-fuzz").is_none() {
         if !install {

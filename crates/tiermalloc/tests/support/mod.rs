@@ -44,13 +44,16 @@ impl Random {
 const ALONE: &str = "TIERMALLOC_TEST_ALONE";
 /// The program and its arguments that run a test made for another machine.
 const RUNNER: &str = "TIERMALLOC_TEST_RUNNER";
+/// The sanitizer that is part of the test, if one is (`cargo xtask sanitize`).
+const SANITIZER: &str = "TIERMALLOC_TEST_SANITIZER";
 /// No test takes longer; what is still there after this hangs (seconds).
 const LIMIT: u32 = 60;
 
-/// Whether an emulator runs the test: it does not keep limits of address space, nor tell true memory.
+/// Whether an emulator runs the test, or a sanitizer is part of it: these do not keep limits of address space, nor
+/// tell true memory, nor end before a thread's last destructor.
 #[allow(dead_code)] // not every test binary asks
 pub fn is_emulated() -> bool {
-    std::env::var_os(RUNNER).is_some()
+    std::env::var_os(RUNNER).is_some() || std::env::var_os(SANITIZER).is_some()
 }
 
 /// Whether this process was started by [`alone`] for the test of that name.

@@ -6,7 +6,7 @@
 //! file = "src/futex.rs"                  # in the crate
 //! old = "swap(CONTENDED, Ordering::Acquire)"
 //! new = "swap(CONTENDED, Ordering::Relaxed)"
-//! caught_by = ["loom:three_threads"]     # at least one of them must fail
+//! caught_by = ["loom:three_threads"]     # at least one of them must fail; each model, in one entry or another
 //! times = 1                              # how often `old` occurs; each is replaced. 1 if left out
 //! hangs_after = 20                       # seconds. Only where hanging is how it shows
 //! ```

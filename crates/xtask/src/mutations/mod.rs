@@ -10,11 +10,15 @@
 //! names. These are errors: an entry that survives; one whose text does not occur as often as it says;
 //! one that does not compile, for then nothing was tested; one that makes a test hang and does not say
 //! that it will.
+//!
+//! And the other way round: a model that none of its crate's mutations makes fail has shown nothing yet,
+//! and is an error too.
 
 mod list;
 mod tree;
 mod trial;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -45,12 +49,14 @@ pub struct Args {
 struct Crate {
     name: String,
     mutations: Vec<Mutation>,
+    /// The models that are to fail under one of them or another. Empty where only some were asked for.
+    models: BTreeSet<String>,
 }
 
 /// What became of a mutation.
 enum Fate {
     /// Somebody noticed: whether models did, whether tests did, and what was seen.
-    Caught { by_loom: bool, by_tests: bool, how: Vec<String> },
+    Caught { by_loom: bool, by_tests: bool, how: Vec<String>, models: BTreeSet<String> },
     /// Nobody did.
     Survived,
     /// It could not be tried.
@@ -58,7 +64,7 @@ enum Fate {
 }
 
 pub fn run(args: &Args) -> Result {
-    let crates = read_lists(args)?;
+    let mut crates = read_lists(args)?;
     if args.list {
         print_lists(&crates);
         return Ok(());
@@ -67,6 +73,11 @@ pub fn run(args: &Args) -> Result {
     let scratch = workspace::scratch("mutations")?;
     let tree = Tree::new(workspace::root()?, scratch.join("tree"))?;
     let bench = Bench::new(tree.dir().to_owned(), scratch);
+    if args.filter.is_none() {
+        for entry in &mut crates {
+            entry.models = bench.models(&entry.name)?;
+        }
+    }
     check_unbroken(&bench, &crates)?;
     break_all(&bench, &tree, &crates, args.keep_going)
 }
@@ -95,7 +106,7 @@ fn read_lists(args: &Args) -> Result<Vec<Crate>> {
             None => true,
         };
         mutations.retain(wanted);
-        crates.push(Crate { name, mutations });
+        crates.push(Crate { name, mutations, models: BTreeSet::new() });
     }
     if !wrong.is_empty() {
         return Err(format!("the lists do not fit the code:\n{}", wrong.join("\n")));
@@ -112,7 +123,7 @@ fn read_lists(args: &Args) -> Result<Vec<Crate>> {
 }
 
 fn print_lists(crates: &[Crate]) {
-    for Crate { name, mutations } in crates {
+    for Crate { name, mutations, .. } in crates {
         println!("{name}");
         for mutation in mutations {
             let witnesses: Vec<String> =
@@ -127,7 +138,7 @@ fn print_lists(crates: &[Crate]) {
 fn check_unbroken(bench: &Bench, crates: &[Crate]) -> Result {
     let mut all = 0;
     let began = Instant::now();
-    for Crate { name, mutations } in crates {
+    for Crate { name, mutations, .. } in crates {
         for (target, limit, witnesses) in runs(mutations) {
             announce(&format!("unbroken: {name}: {}", shown(&target)));
             // One run for all of a target, and if one of them wants all of it, all of it.
@@ -140,7 +151,7 @@ fn check_unbroken(bench: &Bench, crates: &[Crate]) -> Result {
             let outcome = bench.run(name, &target, &filters, limit)?;
             let ran = match outcome {
                 Outcome::Passed(ran) => ran,
-                Outcome::Failed(how) => return Err(format!("unbroken, {name} fails: {how}")),
+                Outcome::Failed(how, _) => return Err(format!("unbroken, {name} fails: {how}")),
                 Outcome::Hangs => return Err(format!("unbroken, {name} does not end in time")),
                 Outcome::DoesNotCompile(words) => {
                     return Err(format!("unbroken, {name} does not compile:\n{words}"));
@@ -181,8 +192,9 @@ fn break_all(bench: &Bench, tree: &Tree, crates: &[Crate], keep_going: bool) -> 
     let mut failures = Vec::new();
     let mut number = 0;
     let began = Instant::now();
-    for Crate { name, mutations } in crates {
+    for Crate { name, mutations, models } in crates {
         let mut counts = [0; 5];
+        let mut idle = models.clone();
         for mutation in mutations {
             number += 1;
             if !failures.is_empty() && !keep_going {
@@ -192,12 +204,20 @@ fn break_all(bench: &Bench, tree: &Tree, crates: &[Crate], keep_going: bool) -> 
             let began = Instant::now();
             let fate = tree.broken(name, mutation, || try_one(bench, name, mutation))?;
             println!("{} ({})", fate.shown(), seconds(began));
+            if let Fate::Caught { models, .. } = &fate {
+                idle.retain(|model| !models.contains(model));
+            }
             for (count, more) in counts.iter_mut().zip(fate.counts()) {
                 *count += more;
             }
             if !matches!(fate, Fate::Caught { .. }) {
                 failures.push(format!("{name}: {}: {}", mutation.name, fate.shown()));
             }
+        }
+        if counts[0] == mutations.len() && !idle.is_empty() {
+            let idle: Vec<&str> = idle.iter().map(String::as_str).collect();
+            failures
+                .push(format!("{name}: no mutation makes these models fail: {}", idle.join(", ")));
         }
         table.row([name.clone()].into_iter().chain(counts.map(|count| count.to_string())));
         sum = std::array::from_fn(|column| sum[column] + counts[column]);
@@ -209,12 +229,13 @@ fn break_all(bench: &Bench, tree: &Tree, crates: &[Crate], keep_going: bool) -> 
     if failures.is_empty() {
         return Ok(());
     }
-    Err(format!("not every mutation is caught:\n{}", failures.join("\n")))
+    Err(format!("not everything has shown what it is for:\n{}", failures.join("\n")))
 }
 
 /// Runs the witnesses of a mutation that the copy has.
 fn try_one(bench: &Bench, krate: &str, mutation: &Mutation) -> Result<Fate> {
     let (mut by_loom, mut by_tests) = (false, false);
+    let mut models = BTreeSet::new();
     let mut how = Vec::new();
     let mut missed = Vec::new();
     for witness in &mutation.caught_by {
@@ -224,7 +245,14 @@ fn try_one(bench: &Bench, krate: &str, mutation: &Mutation) -> Result<Fate> {
                 missed.push(format!("{witness} does not notice"));
                 continue;
             }
-            Outcome::Failed(how) => how,
+            Outcome::Failed(how, failed) => {
+                if witness.target == Target::Loom {
+                    // One that takes the process with it is not named; but the filter may be its name.
+                    models.extend(if failed.is_empty() { witness.filter.clone() } else { None });
+                    models.extend(failed);
+                }
+                how
+            }
             Outcome::Hangs if mutation.hangs_after.is_some() => "hangs".to_owned(),
             Outcome::Hangs => {
                 return Ok(Fate::Wrong(format!("{witness} hangs; the entry has no hangs_after")));
@@ -243,7 +271,7 @@ fn try_one(bench: &Bench, krate: &str, mutation: &Mutation) -> Result<Fate> {
         return Ok(Fate::Survived);
     }
     how.append(&mut missed);
-    Ok(Fate::Caught { by_loom, by_tests, how })
+    Ok(Fate::Caught { by_loom, by_tests, how, models })
 }
 
 impl Fate {
@@ -291,7 +319,8 @@ mod tests {
     use super::*;
 
     fn caught(by_loom: bool, by_tests: bool, how: &[&str]) -> Fate {
-        Fate::Caught { by_loom, by_tests, how: how.iter().map(|&how| how.to_owned()).collect() }
+        let how = how.iter().map(|&how| how.to_owned()).collect();
+        Fate::Caught { by_loom, by_tests, how, models: BTreeSet::new() }
     }
 
     #[test]

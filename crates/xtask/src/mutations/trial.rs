@@ -25,8 +25,8 @@ const BUILD_LIMIT: u64 = 3600;
 pub enum Outcome {
     /// All that ran passed: their names.
     Passed(BTreeSet<String>),
-    /// Something failed: the name of a test, or how the process ended.
-    Failed(String),
+    /// Something failed: the name of a test, or how the process ended; and all that are known to have failed.
+    Failed(String, BTreeSet<String>),
     /// It was still running when the time was up.
     Hangs,
     /// The compiler's last words.
@@ -62,6 +62,24 @@ impl Bench {
         let command = self.command(krate, target).arg("--").args(filters);
         let (status, output) = self.bounded(command, limit.unwrap_or(LIMIT))?;
         Ok(judge(status, &output))
+    }
+
+    /// The names of all models of a crate; none if it has no models.
+    pub fn models(&self, krate: &str) -> Result<BTreeSet<String>> {
+        let tests = self.copy.join("crates").join(krate).join("tests");
+        if !tests.join("loom.rs").is_file() && !tests.join("loom").join("main.rs").is_file() {
+            return Ok(BTreeSet::new());
+        }
+        let list = self.command(krate, &Target::Loom).args(["--", "--list"]);
+        let (status, output) = self.bounded(list, BUILD_LIMIT)?;
+        if !status.success() {
+            return Err(format!(
+                "the models of {krate} cannot be listed:\n{}",
+                compilers_words(&output)
+            ));
+        }
+        let names = output.lines().filter_map(|line| line.strip_suffix(": test"));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// `cargo test` of one target of a crate of the copy.
@@ -118,8 +136,9 @@ fn judge(status: ExitStatus, output: &str) -> Outcome {
     if status.signal() == Some(KILLED) || status.code() == Some(128 + KILLED) {
         return Outcome::Hangs;
     }
-    if let Some(name) = names(output, "FAILED").pop_first() {
-        return Outcome::Failed(name);
+    let failed = names(output, "FAILED");
+    if let Some(name) = failed.first() {
+        return Outcome::Failed(name.clone(), failed);
     }
     // The whole process died: cargo says how.
     let signal = output.lines().rev().find_map(|line| line.split_once("(signal: "));
@@ -127,7 +146,7 @@ fn judge(status: ExitStatus, output: &str) -> Outcome {
         Some((signal, _)) => format!("signal {signal}"),
         None => format!("{status}: {}", last_lines(output, 1)),
     };
-    Outcome::Failed(how)
+    Outcome::Failed(how, failed)
 }
 
 /// The names of tests with this result.
@@ -179,12 +198,13 @@ mod tests {
     #[test]
     fn a_run_that_fails_says_which_test_or_how_the_process_died() {
         let failed = format!("{LOG}test d_fails ... FAILED\n");
-        assert_eq!(judge(status(101), &failed), Outcome::Failed("d_fails".to_owned()));
+        let expected = Outcome::Failed("d_fails".to_owned(), set(&["d_fails"]));
+        assert_eq!(judge(status(101), &failed), expected);
         let died = "process didn't exit successfully: `x` (signal: 11, SIGSEGV: invalid memory)\n";
-        let expected = Outcome::Failed("signal 11, SIGSEGV: invalid memory".to_owned());
+        let expected = Outcome::Failed("signal 11, SIGSEGV: invalid memory".to_owned(), set(&[]));
         assert_eq!(judge(status(101), died), expected);
         assert!(
-            matches!(judge(status(101), "no idea\n"), Outcome::Failed(how) if how.ends_with("no idea"))
+            matches!(judge(status(101), "no idea\n"), Outcome::Failed(how, _) if how.ends_with("no idea"))
         );
     }
 
