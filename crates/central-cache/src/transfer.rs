@@ -22,8 +22,8 @@ pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
 const MIN_BYTES: usize = 256 * 1024;
 /// and else a part of the heap.
 const PART: usize = 8;
-/// The same for all classes together; of the models' nothing, so that one batch is much.
-const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 0 } else { 1024 * 1024 };
+/// The same for all classes together; under the models so little that one batch is much.
+const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 1024 * 1024 };
 const PART_OF_ALL: usize = 16;
 
 /// Bytes that each class may hold where so many stand behind the source of spans.

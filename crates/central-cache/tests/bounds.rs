@@ -3,12 +3,18 @@
 
 mod support;
 
+use std::ptr::NonNull;
 use std::sync::Barrier;
 
 use support::{
-    Cache, KIB, MIB, chain_of, class_of_size, fetch_all, held, objects, store_batches, with_cache,
+    Cache, KIB, MIB, Spans, chain_of, class_of_size, fetch_all, held, objects, store_batches,
+    with_cache,
 };
+use tiermalloc_central_cache::{CentralCache, SpanSource};
+use tiermalloc_page_heap::{PageHeap, Span};
+use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, MAX_SIZE, by_size};
+use tiermalloc_sync::DefaultRawMutex;
 
 /// Stores one batch of `class` after the other until one goes to the spans. Returns how many stayed.
 fn fill(cache: &Cache<'_>, class: Class, most: usize) -> usize {
@@ -142,6 +148,68 @@ fn the_source_is_told_each_time_that_what_is_held_comes_past_2_mib() {
         assert_eq!((cache.stats(class).transfer, cache.source().told()), (15, 3));
         empty(cache, class);
     });
+}
+
+/// A source that does what it must, and says nothing.
+struct Silent<'a, 'm>(&'a Spans<'m>);
+
+// SAFETY: the spans' word, which this passes on.
+unsafe impl SpanSource for Silent<'_, '_> {
+    fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
+        self.0.alloc_span(class)
+    }
+    unsafe fn free_span(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.free_span(span) }
+    }
+    fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
+        self.0.span_of(address)
+    }
+}
+
+/// Stores so many of the largest objects in a cache over that source and returns how many wait.
+fn waiting<S: SpanSource>(source: S, count: usize) -> usize {
+    let cache: Box<CentralCache<DefaultRawMutex, S>> = Box::new(CentralCache::new(source));
+    let class = class_of_size(MAX_SIZE);
+    let all: Vec<_> = (0..count).map(|_| cache.fetch(class, 1)).collect();
+    for one in all {
+        assert_eq!(one.count, 1);
+        // SAFETY: the object is ours.
+        unsafe { cache.store(class, one) }.unwrap();
+    }
+    let waiting = cache.stats(class).transfer;
+    assert_eq!(cache.drain(class, usize::MAX), Ok(waiting));
+    waiting
+}
+
+#[test]
+fn a_source_that_says_nothing_sets_no_bound() {
+    let map = PageMap::boxed();
+    let spans = Spans::new(&map);
+    spans.reserve(0);
+    assert_eq!(waiting(Silent(&spans), 50), 50);
+    assert_eq!((spans.told(), spans.spans_out()), (0, 0));
+}
+
+#[test]
+fn a_reference_to_a_source_says_what_the_source_says() {
+    let map = PageMap::boxed();
+    let spans = Spans::new(&map);
+    spans.reserve(16 * MIB);
+    assert_eq!(waiting(&spans, 50), 8);
+    assert_eq!((spans.told(), spans.spans_out()), (1, 0));
+}
+
+#[test]
+fn the_page_heap_says_how_much_it_has_reserved() {
+    let map = PageMap::boxed();
+    let spans = Spans::new(&map);
+    let eighth = |heap: &PageHeap<'_, _, _>| heap.reserved_bytes() / 8 / MAX_SIZE;
+    let heap = spans.heap();
+    assert_eq!(waiting(heap, 2), 1, "256 KiB of a small one");
+    assert_eq!(waiting(heap, 200), eighth(heap));
+    assert!(heap.reserved_bytes() >= 50 * MIB && eighth(heap) >= 25);
+    assert_eq!(heap.stats().object_pages, 0);
 }
 
 /// How many bytes the cache believes to hold, once it holds nothing: so much less has to come until the source

@@ -160,6 +160,15 @@ fn while_the_keeper_says_yes_the_heap_takes_no_looks_and_when_not_it_does() {
             assert!((300..=500).contains(&gone()), "half of what is idle: {}", gone());
             time_passes(20);
             assert!(gone() > 850, "{}", gone());
+            // The heap has looked by now, but somebody else later: no look of its own right after that.
+            let big = large(heap, 1000);
+            free(heap, big);
+            look(heap);
+            let before = gone();
+            time_passes(1);
+            assert_eq!(gone(), before);
+            time_passes(1);
+            assert!(gone() > before + 300, "{} {before}", gone());
             // And again he will.
             WILL.store(true, Ordering::Relaxed);
             let big = large(heap, 1000);

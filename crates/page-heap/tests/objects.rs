@@ -114,6 +114,35 @@ fn what_whole_lines_pass_over_counts_as_touched() {
 }
 
 #[test]
+fn lines_say_of_each_object_what_is_known_of_it() {
+    let class = class_of(16, 8).unwrap();
+    let arena = Arena::new(512, 4096, 3);
+    with_model::<SMALL_ROOT, SMALL_LEAF>(&arena, true, |model| {
+        for never_used in [Past::Zeroed, Past::Fresh] {
+            let span = model.heap.alloc_objects(class).unwrap();
+            // SAFETY: the span is ours.
+            let record = unsafe { span.as_ref() };
+            let pasts = || {
+                let mut pasts = Vec::new();
+                // SAFETY: as above.
+                unsafe { record.take_lines(|_, past| pasts.push(past)) };
+                pasts
+            };
+            let (first, _) = take(record, 1)[0];
+            assert_eq!(pasts(), [never_used; 8]);
+            // The first line again, of which one object was out and the others were passed over.
+            assert_eq!(put(record, first), Put::Done);
+            assert_eq!(pasts(), [Past::Used; 8]);
+            for index in 0..16 {
+                assert_eq!(put(record, record.address() + index * 16), Put::Done);
+            }
+            // SAFETY: nothing of it is out.
+            unsafe { model.heap.free_objects(span) };
+        }
+    });
+}
+
+#[test]
 fn every_class_takes_back_exactly_what_is_out() {
     for class in classes() {
         with_span(class, |span| {

@@ -126,3 +126,10 @@ fn eighths_are_monotone_and_below_eight_until_a_span_is_full() {
         }
     }
 }
+
+#[test]
+fn pages_cover_their_bytes_and_no_page_more() {
+    for bytes in (0..5 * PAGE_SIZE).chain([MAX_SIZE, usize::MAX - PAGE_SIZE, usize::MAX]) {
+        assert_eq!(pages_for(bytes), bytes.div_ceil(PAGE_SIZE), "{bytes}");
+    }
+}

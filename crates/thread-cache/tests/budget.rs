@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, classes, plenty, slow_steps};
 use tiermalloc_size_class::{CLASSES, Class};
-use tiermalloc_thread_cache::{Budget, Orphans, ThreadCache};
+use tiermalloc_thread_cache::{Budget, Chain, Misuse, ObjectSource, Orphans, ThreadCache};
 
 #[test]
 fn a_thread_without_any_budget_works_object_by_object() {
@@ -77,6 +77,33 @@ fn a_thread_claims_an_eighth_of_what_stands_behind_the_source_or_1_mib() {
             assert_eq!((source.out(), budget.unclaimed()), (0, 1 << 30));
         }
     }
+}
+
+/// A source that does what it must, and says nothing.
+struct Silent(Objects);
+
+// SAFETY: the objects' word, which this passes on.
+unsafe impl ObjectSource for Silent {
+    fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        self.0.fetch(class, wanted)
+    }
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.store(class, chain) }
+    }
+}
+
+#[test]
+fn a_source_that_says_nothing_sets_no_share() {
+    let (source, budget, registry) = (Silent(Objects::new()), plenty(), Registry::new());
+    source.0.books().reserved = 0;
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(4096);
+    let all: Vec<_> = (0..3 * MIB / 4096).map(|_| thread.alloc(class)).collect();
+    all.into_iter().for_each(|object| thread.free(class, object));
+    assert!(thread.cache.limit() > MIB, "{}", thread.cache.limit());
+    thread.retire().unwrap();
+    assert_eq!((source.0.out(), budget.unclaimed()), (0, 64 * MIB));
 }
 
 #[test]
