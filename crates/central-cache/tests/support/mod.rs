@@ -246,3 +246,8 @@ pub fn store_each(cache: &Cache<'_>, class: Class, objects: impl IntoIterator<It
         unsafe { cache.store_to_spans(class, chain_of(&[object])) }.unwrap();
     }
 }
+
+/// Sends all that waits to its spans.
+pub fn empty_of_all(cache: &Cache<'_>) {
+    Class::all().for_each(|class| assert!(cache.drain(class, usize::MAX).is_ok()));
+}

@@ -1,0 +1,150 @@
+//! Who needs a fresh span while much waits in the transfer caches has others let go of some of it.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use support::{
+    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, objects, store_batches,
+    with_cache,
+};
+use tiermalloc_size_class::{Class, MAX_SIZE};
+
+/// Stores so many batches of 256 KiB of the last class, which is far from the first in turn.
+fn hold(cache: &Cache<'_>, batches: usize) -> Class {
+    let class = class_of_size(MAX_SIZE);
+    store_batches(cache, class, &fetch_all(cache, class, batches));
+    class
+}
+
+/// Takes a fresh span, as a thread that needs one does, as often as all classes take to have their turn.
+fn take_fresh_spans(cache: &Cache<'_>, class: Class) -> Vec<*mut u8> {
+    let mut all = Vec::new();
+    for _ in 0..13 {
+        let before = cache.stats(class).spans;
+        while cache.stats(class).spans == before {
+            all.extend(objects(cache.fetch(class, class.batch())));
+            cache.make_way(class).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn who_takes_a_fresh_span_while_much_is_held_makes_others_let_go() {
+    with_cache(|cache| {
+        let wanting = class_of_size(8192);
+        // More than a 16th of the heap, but less than 1 MiB; more than that, but not than a 16th; and more.
+        for (reserved, batches, goes) in
+            [(8 * MIB, 4, false), (32 * MIB, 8, false), (16 * MIB, 5, true), (32 * MIB, 9, true)]
+        {
+            cache.source().reserve(reserved);
+            let holding = hold(cache, batches);
+            let all = take_fresh_spans(cache, wanting);
+            let left = if goes { 0 } else { batches };
+            assert_eq!(cache.stats(holding).transfer, left, "{batches} of {reserved}");
+            assert_eq!(cache.stats(holding).spans, left, "its spans went to the heap");
+            // SAFETY: the objects are ours.
+            unsafe { cache.store_to_spans(wanting, chain_of(&all)) }.unwrap();
+            empty_of_all(cache);
+        }
+    });
+}
+
+#[test]
+fn without_a_fresh_span_nobody_lets_go() {
+    with_cache(|cache| {
+        cache.source().reserve(32 * MIB);
+        let wanting = class_of_size(1024);
+        let mine = fetch_all(cache, wanting, 16 * wanting.batch());
+        let holding = hold(cache, 16);
+        let (batches, singles) = mine.split_at(8 * wanting.batch());
+        store_batches(cache, wanting, batches);
+        // SAFETY: the objects are ours.
+        unsafe { cache.store_to_spans(wanting, chain_of(&singles[1..])) }.unwrap();
+        for _ in 0..20 {
+            cache.make_way(wanting).unwrap();
+        }
+        // From batches, and then from a span that is there.
+        for wanted in [wanting.batch(), wanting.batch() - 1] {
+            let got = fetch_all(cache, wanting, wanted);
+            cache.make_way(wanting).unwrap();
+            // SAFETY: as above.
+            unsafe { cache.store(wanting, chain_of(&got)) }.unwrap();
+        }
+        // Objects one by one are asked for by who keeps no caches: they do not count.
+        for _ in 0..20 {
+            let (one, _) = cache.take_one(class_of_size(40960)).unwrap();
+            cache.make_way(class_of_size(40960)).unwrap();
+            // SAFETY: as above.
+            unsafe { cache.put_one(class_of_size(40960), one.as_ptr()) }.unwrap();
+        }
+        assert_eq!(cache.stats(holding).transfer, 16);
+        store_batches(cache, wanting, &singles[..1]);
+        empty_of_all(cache);
+        assert_eq!(cache.source().spans_out(), 0);
+    });
+}
+
+#[test]
+fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
+    with_cache(|cache| {
+        cache.source().reserve(64 * MIB);
+        // Four and five steps away from the first class.
+        let (holding, other) = (Class::from_id(5).unwrap(), Class::from_id(6).unwrap());
+        let far = hold(cache, 30);
+        for class in [holding, other] {
+            store_batches(cache, class, &fetch_all(cache, class, 40 * class.batch()));
+        }
+        let wanting = class_of_size(40960);
+        let mut all = Vec::new();
+        let mut step = |expected: [usize; 2]| {
+            all.extend(objects(cache.fetch(wanting, 1)));
+            cache.make_way(wanting).unwrap();
+            let now = [holding, other].map(|class| cache.stats(class).transfer / class.batch());
+            assert_eq!(now, expected);
+            // Once for each span.
+            cache.make_way(wanting).unwrap();
+            assert_eq!(now, expected);
+        };
+        // The one whose turn it is, and then the next.
+        step([24, 40]);
+        step([24, 24]);
+        // 13 more times until the last one's turn has come.
+        for _ in 0..13 {
+            assert_eq!(cache.stats(far).transfer, 30);
+            step([24, 24]);
+        }
+        assert_eq!(cache.stats(far).transfer, 14);
+        // Below a 16th of the heap now: nobody lets go any more.
+        for _ in 0..30 {
+            step([24, 24]);
+        }
+        // SAFETY: the objects are ours.
+        unsafe { cache.store_to_spans(wanting, chain_of(&all)) }.unwrap();
+        empty_of_all(cache);
+    });
+}
+
+#[test]
+fn who_wants_room_does_not_make_it_for_itself() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * MIB);
+        let class = hold(cache, 8);
+        let mut more = Vec::new();
+        for _ in 0..30 {
+            // Straight from a span: a whole batch would be one of those that are held.
+            more.push(cache.fetch_one(class).unwrap().0.as_ptr());
+            cache.make_way(class).unwrap();
+        }
+        assert_eq!(held(cache, class), (38, 38, 8));
+        let other = class_of_size(40960);
+        let theirs = take_fresh_spans(cache, other);
+        assert_eq!(cache.stats(class).transfer, 0, "but for others it does");
+        // SAFETY: the objects are ours.
+        unsafe {
+            cache.store_to_spans(class, chain_of(&more)).unwrap();
+            cache.store_to_spans(other, chain_of(&theirs)).unwrap();
+        }
+        assert_eq!(cache.source().spans_out(), 0);
+    });
+}
