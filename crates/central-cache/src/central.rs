@@ -388,8 +388,14 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// # Errors
     /// A mistake of the program that shows on the way.
     pub fn plunder(&self, class: Class) -> Result<usize, Misuse> {
-        let idle = self.classes[class.id()].transfer.lock().start_period();
+        let idle = self.start_period(class);
         self.drain(class, idle)
+    }
+
+    /// The first half of [`plunder`](Self::plunder): the number of batches of `class` that nobody has wanted
+    /// since the last call. Who has other things to do meanwhile [drains](Self::drain) them piece by piece.
+    pub fn start_period(&self, class: Class) -> usize {
+        self.classes[class.id()].transfer.lock().start_period()
     }
 
     /// [`plunder`](Self::plunder) of the next few classes in turn, so that regular calls keep all

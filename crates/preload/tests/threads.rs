@@ -60,6 +60,14 @@ fn forks_and_ends_find_the_heap_whole_while_memory_goes_back() {
 }
 
 #[test]
+fn programs_end_at_once_beside_the_thread_that_gives_memory_back() {
+    if skipped_on_system("giving memory back unasked") {
+        return;
+    }
+    passes("idle_ends.c", &[]);
+}
+
+#[test]
 fn no_thread_of_the_library_outlives_it() {
     if skipped_on_system("threads of the library's own") {
         return;

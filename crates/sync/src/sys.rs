@@ -18,6 +18,7 @@ mod nr {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
+    pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
     pub const EXIT: usize = 60;
     pub const ARCH_PRCTL: usize = 158;
@@ -31,6 +32,7 @@ mod nr {
     pub const EXIT: usize = 93;
     pub const FUTEX: usize = 98;
     pub const RT_SIGPROCMASK: usize = 135;
+    pub const GETPID: usize = 172;
     pub const MUNMAP: usize = 215;
     pub const MREMAP: usize = 216;
     pub const CLONE: usize = 220;
@@ -94,6 +96,7 @@ mod portable {
         pub const MADVISE: usize = 4;
         pub const FUTEX: usize = 5;
         pub const MPROTECT: usize = 6;
+        pub const GETPID: usize = 7;
     }
 
     /// # Safety
@@ -110,6 +113,7 @@ mod portable {
                 nr::MUNMAP => libc::munmap(a[0] as _, a[1]) as isize,
                 nr::MADVISE => libc::madvise(a[0] as _, a[1], a[2] as i32) as isize,
                 nr::MPROTECT => libc::mprotect(a[0] as _, a[1], a[2] as i32) as isize,
+                nr::GETPID => libc::getpid() as isize,
                 nr::FUTEX => {
                     libc::sched_yield();
                     0
@@ -281,6 +285,20 @@ pub fn now_ms() -> u64 {
     // SAFETY: `now` is writable; on failure it stays zero.
     unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// The process that the caller is, as the kernel has it: also after a fork that the C library was not asked
+/// for, and in a child that shares this memory.
+#[inline]
+pub fn process() -> u32 {
+    // SAFETY: the call has no effect.
+    unsafe { syscall(nr::GETPID, [0; 6]) as u32 }
+}
+
+/// Sleeps for about `ms` milliseconds.
+#[cfg(not(tiermalloc_loom))]
+pub fn sleep(ms: u64) {
+    futex_wait_for(&core::sync::atomic::AtomicU32::new(0), 0, ms);
 }
 
 /// The address that the calling thread's TLS is reached from; 0 while it has none, as early in the

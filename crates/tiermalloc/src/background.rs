@@ -15,7 +15,7 @@
 
 use tiermalloc_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tiermalloc_sync::errand::Errand;
-use tiermalloc_sync::{Mutex, RawFutexMutex, force_unlock, leak_locked, sys};
+use tiermalloc_sync::{Mutex, MutexGuard, RawFutexMutex, force_unlock, leak_locked, sys};
 
 /// Milliseconds between two looks, while some of what there is lies idle.
 const PERIOD_MS: u64 = 500;
@@ -25,10 +25,17 @@ const LAZY_MS: u64 = 2000;
 const KEEP: usize = 64;
 /// Pages of one step (4 MiB): while it lasts, nobody can have them, and no fork can be made.
 const STEP: usize = 512;
+/// Batches of a transfer cache of one step: some thousand objects.
+const BATCHES: usize = 64;
 /// Looks in a row that have found nothing, after which the thread ends.
 const LOOKS: u32 = 4;
 /// Milliseconds for which no other try is made when the system has no thread to give.
 const PAUSE_MS: u64 = 10_000;
+/// Milliseconds that a fork in a process of one thread waits for the gate, if it has to: many times a step,
+/// also where others want the processors.
+const FORK_MS: u64 = 1000;
+/// And the end of the program.
+const STOP_MS: u64 = 200;
 
 static ERRAND: Errand = Errand::new();
 /// The thread's bed: it sleeps while this is `ON`.
@@ -37,11 +44,15 @@ const ON: u32 = 0;
 const OFF: u32 = 1;
 /// When a thread may be asked for again, by the coarse clock.
 static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
+/// Those who wait for the gate; the thread lets them pass.
+static WANTED: AtomicU32 = AtomicU32::new(0);
+/// The process whose thread it is; 0 before its fork handlers are in place.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 static GATE: Mutex<RawFutexMutex, ()> = Mutex::new(());
 
 /// Asked by the page heap while there is something to give back: whether somebody will.
 pub(crate) fn keeper() -> bool {
-    if SWITCH.load(Ordering::Relaxed) == OFF || !crate::config::get().background {
+    if SWITCH.load(Ordering::Relaxed) == OFF || !crate::config::get().background || !is_owner() {
         return false;
     }
     if ERRAND.ask() && !bring() {
@@ -68,84 +79,134 @@ fn bring() -> bool {
 extern "C" fn work() {
     let (mut period, mut nothing) = (PERIOD_MS, 0);
     let mut moves = None;
-    while SWITCH.load(Ordering::Relaxed) == ON {
+    loop {
         sys::futex_wait_for(&SWITCH, ON, period);
         ERRAND.begin();
         moves = take_down_idle(moves);
-        let idle = look();
+        let Some(Looked { idle, released }) = look() else { return };
+        let Some(dirty) = step().map(|_| crate::state::heap().stats().dirty_pages) else { return };
         period = if idle > 0 { PERIOD_MS } else { LAZY_MS.min(period * 2) };
-        nothing = if idle > 0 || dirty_pages() > KEEP { 0 } else { nothing + 1 };
+        // What the system will not have, as that of a program that has locked its memory, is nothing too.
+        let busy = if idle > 0 { released > 0 } else { dirty > KEEP };
+        nothing = if busy { 0 } else { nothing + 1 };
         if nothing >= LOOKS && ERRAND.leave() {
             return;
         }
     }
 }
 
+/// The gate, for one step of the thread; `None`: it is to end.
+fn step() -> Option<MutexGuard<'static, RawFutexMutex, ()>> {
+    // Who sleeps before a lock that is taken again at once does not get it.
+    while WANTED.load(Ordering::Relaxed) > 0 && SWITCH.load(Ordering::Relaxed) == ON {
+        sys::sleep(1);
+    }
+    let gate = GATE.lock();
+    // Behind the gate: whoever had it before has been seen to switch off.
+    (SWITCH.load(Ordering::Relaxed) == ON).then_some(gate)
+}
+
 /// Takes the caches down that have waited for a thread since the last look. Returns what to compare with
 /// at the next one.
 fn take_down_idle(moves: Option<u32>) -> Option<u32> {
-    let _gate = GATE.lock();
-    if moves == Some(crate::parked::moves()) {
-        crate::thread::take_down_parked();
+    let now = step().map(|_| crate::parked::moves())?;
+    if moves == Some(now) {
+        while step().map(|_| crate::thread::take_down_one())? {}
     }
-    Some(crate::parked::moves())
+    step().map(|_| crate::parked::moves())
 }
 
-fn dirty_pages() -> usize {
-    let _gate = GATE.lock();
-    crate::state::heap().stats().dirty_pages
+/// What a look has found, and what has gone back (pages).
+struct Looked {
+    idle: usize,
+    released: usize,
 }
 
-/// Gives back half of what has been idle since the last look. Returns how much has been (pages).
-fn look() -> usize {
+/// Gives back half of what has been idle since the last look, which counts if it is worth the trouble. `None`:
+/// the thread is to end.
+fn look() -> Option<Looked> {
     let heap = crate::state::heap();
     for class in tiermalloc_size_class::Class::all() {
-        let _gate = GATE.lock();
-        crate::slow::certain(crate::state::CENTRAL.plunder(class));
+        let mut idle = step().map(|_| crate::state::CENTRAL.start_period(class))?;
+        while idle > 0 {
+            let _gate = step()?;
+            let some = idle.min(BATCHES);
+            crate::slow::certain(crate::state::CENTRAL.drain(class, some));
+            idle -= some;
+        }
     }
-    let look = {
-        let _gate = GATE.lock();
-        heap.look()
-    };
+    let look = step().map(|_| heap.look())?;
     if look.idle <= KEEP {
-        return 0;
+        return Some(Looked { idle: 0, released: 0 });
     }
     // Where nothing at all was wanted, small pieces go as well.
     let (wanted, all_idle) = (look.idle.div_ceil(2), look.idle == look.dirty);
     let mut released = 0;
-    while released < wanted && SWITCH.load(Ordering::Relaxed) == ON {
-        let _gate = GATE.lock();
+    while released < wanted {
+        let _gate = step()?;
         match heap.release_step((wanted - released).min(STEP), all_idle) {
             Some(pages) => released += pages,
             None => break,
         }
     }
-    released
+    Some(Looked { idle: look.idle, released })
 }
 
-/// No thread from here on: the library is about to be unloaded.
+/// From here on the thread, and nobody else, is this process's: its fork handlers are in place.
+pub(crate) fn own() {
+    OWNER.store(sys::process(), Ordering::Relaxed);
+}
+
+/// Whether this is the process that knows of its thread. It is not in a child that has come about past the
+/// fork handlers: there is none there, or, where it shares this memory, it is its parent's.
+fn is_owner() -> bool {
+    OWNER.load(Ordering::Relaxed) == sys::process()
+}
+
+/// No thread from here on: the library is about to be unloaded, or the program ends.
 pub(crate) fn stop() {
+    if !is_owner() {
+        return;
+    }
     SWITCH.store(OFF, Ordering::Relaxed);
     sys::futex_wake_one(&SWITCH);
-    thread::join();
+    // Whoever has had the gate since the switch is off knows that the thread is in the middle of nothing, and
+    // that it does no more than end. Who cannot have it is a handler that has interrupted this very allocator
+    // and ends the program: the thread waits for that one's lock, for ever.
+    if try_gate(STOP_MS) {
+        // SAFETY: taken here.
+        unsafe { force_unlock(&GATE) };
+        thread::join();
+    }
+}
+
+/// Takes the gate and keeps it, unless it cannot be had for so many milliseconds.
+fn try_gate(ms: u64) -> bool {
+    WANTED.fetch_add(1, Ordering::Relaxed);
+    let mut have = false;
+    for _ in 0..ms {
+        if let Some(gate) = GATE.try_lock() {
+            core::mem::forget(gate);
+            have = true;
+            break;
+        }
+        sys::sleep(1);
+    }
+    WANTED.fetch_sub(1, Ordering::Relaxed);
+    have
 }
 
 /// Before a fork: the thread is nowhere, and stays there.
 pub(crate) fn lock_for_fork() {
+    WANTED.fetch_add(1, Ordering::Relaxed);
     leak_locked(&GATE);
+    WANTED.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// [`lock_for_fork`] in a handler that may have interrupted this very allocator, for whose lock the thread
 /// may be waiting: not for ever. `false`: it waits in vain. What it has in its hands then is lost to the child.
 pub(crate) fn try_lock_for_fork() -> bool {
-    for _ in 0..50 {
-        if let Some(gate) = GATE.try_lock() {
-            core::mem::forget(gate);
-            return true;
-        }
-        sys::futex_wait_for(&SWITCH, ON, 1);
-    }
-    false
+    try_gate(FORK_MS)
 }
 
 /// After a fork, on both sides.
@@ -169,7 +230,9 @@ pub(crate) unsafe fn forget(gate_is_mine: bool) {
             force_unlock(&GATE);
         }
     }
+    WANTED.store(0, Ordering::Relaxed);
     ERRAND.fail();
+    own();
 }
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -34,6 +34,7 @@ pub(crate) fn install() {
 pub(crate) fn install_by(register: impl FnOnce(Handler, Handler, Handler)) {
     if !INSTALLED.swap(true, Ordering::Relaxed) {
         register(prepare, parent, child);
+        background::own();
     }
 }
 

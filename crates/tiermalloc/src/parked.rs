@@ -62,8 +62,19 @@ pub(crate) fn moves() -> u32 {
 }
 
 /// Calls `each` for every cache that waits, under the lock.
-pub(crate) fn for_each(mut each: impl FnMut(&ThreadCache)) {
-    let parked = PARKED.lock();
+pub(crate) fn for_each(each: impl FnMut(&ThreadCache)) {
+    each_of(&PARKED.lock(), each);
+}
+
+/// [`for_each`], or nothing where somebody has the lock: it may be the one that a handler has interrupted to
+/// end the program.
+pub(crate) fn for_each_at_hand(each: impl FnMut(&ThreadCache)) {
+    if let Some(parked) = PARKED.try_lock() {
+        each_of(&parked, each);
+    }
+}
+
+fn each_of(parked: &Parked, mut each: impl FnMut(&ThreadCache)) {
     for cache in parked.caches.iter().flatten() {
         // SAFETY: K1: it is here, so nobody else uses it, and it stays while the lock is held.
         each(unsafe { cache.as_ref() });

@@ -199,7 +199,7 @@ pub(crate) fn verify() {
             cache.as_ref().verify(|class, object| CENTRAL.is_object(class, object as usize))
         });
     }
-    parked::for_each(|cache| {
+    parked::for_each_at_hand(|cache| {
         // SAFETY: nobody else uses it while it waits.
         certain(unsafe { cache.verify(|class, object| CENTRAL.is_object(class, object as usize)) });
     });

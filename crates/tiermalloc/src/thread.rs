@@ -172,10 +172,15 @@ unsafe fn take_down(cache: NonNull<ThreadCache>) {
 
 /// Takes down the caches that wait for threads to come.
 pub(crate) fn take_down_parked() {
-    while let Some(cache) = parked::take() {
-        // SAFETY: nobody else has it, and it was taken out of the registry at its thread's end.
-        unsafe { take_down(cache) };
-    }
+    while take_down_one() {}
+}
+
+/// Takes down one of them; `false`: there is none.
+pub(crate) fn take_down_one() -> bool {
+    let Some(cache) = parked::take() else { return false };
+    // SAFETY: nobody else has it, and it was taken out of the registry at its thread's end.
+    unsafe { take_down(cache) };
+    true
 }
 
 /// What goes back to the system at the end of a thread: about as much as it has left behind, so that
