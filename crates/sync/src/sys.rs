@@ -21,6 +21,7 @@ mod nr {
     pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
     pub const EXIT: usize = 60;
+    pub const KILL: usize = 62;
     pub const ARCH_PRCTL: usize = 158;
     pub const FUTEX: usize = 202;
 }
@@ -31,6 +32,7 @@ mod nr {
     pub const WRITE: usize = 64;
     pub const EXIT: usize = 93;
     pub const FUTEX: usize = 98;
+    pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const GETPID: usize = 172;
     pub const MUNMAP: usize = 215;
@@ -97,6 +99,7 @@ mod portable {
         pub const FUTEX: usize = 5;
         pub const MPROTECT: usize = 6;
         pub const GETPID: usize = 7;
+        pub const KILL: usize = 8;
     }
 
     /// # Safety
@@ -114,6 +117,7 @@ mod portable {
                 nr::MADVISE => libc::madvise(a[0] as _, a[1], a[2] as i32) as isize,
                 nr::MPROTECT => libc::mprotect(a[0] as _, a[1], a[2] as i32) as isize,
                 nr::GETPID => libc::getpid() as isize,
+                nr::KILL => libc::kill(a[0] as i32, a[1] as i32) as isize,
                 nr::FUTEX => {
                     libc::sched_yield();
                     0
@@ -293,6 +297,12 @@ pub fn now_ms() -> u64 {
 pub fn process() -> u32 {
     // SAFETY: the call has no effect.
     unsafe { syscall(nr::GETPID, [0; 6]) as u32 }
+}
+
+/// Sends the process that the caller is a signal, for any of its threads to take.
+pub fn signal_process(signal: libc::c_int) {
+    // SAFETY: what a signal does is the program's to say.
+    unsafe { syscall(nr::KILL, [process() as usize, signal as usize, 0, 0, 0, 0]) };
 }
 
 /// Sleeps for about `ms` milliseconds.

@@ -71,6 +71,12 @@ impl Worker {
         false
     }
 
+    /// Whether an address, that of a local variable say, lies on the worker's stack.
+    pub fn has_on_stack(&self, address: usize) -> bool {
+        let start = self.stack.0.get() as usize;
+        (start..start + STACK).contains(&address)
+    }
+
     /// Waits until no thread runs. The caller has asked it to end.
     pub fn join(&self) {
         loop {
@@ -99,6 +105,8 @@ mod tests {
     static ROUNDS: AtomicU32 = AtomicU32::new(0);
 
     extern "C" fn count() {
+        let local = 0u8;
+        assert!(FIRST.has_on_stack(&raw const local as usize));
         ROUNDS.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -110,6 +118,7 @@ mod tests {
             FIRST.join();
             assert_eq!(ROUNDS.load(Ordering::Relaxed), round);
             assert!(!FIRST.is_running());
+            assert!(!FIRST.has_on_stack(&raw const round as usize));
         }
     }
 

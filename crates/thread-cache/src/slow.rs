@@ -278,11 +278,15 @@ impl ThreadCache {
         }
         self.until_scavenge.set(STEPS);
         self.scavenge(source)?;
-        // What no bin has use for is for others to claim.
+        self.release_unused(budget);
+        Ok(())
+    }
+
+    /// Gives back what was claimed and no bin has use for: others may claim it.
+    pub fn release_unused(&self, budget: &Budget) {
         let unused = (self.limit.get() - self.used.get()).min(self.claimed(budget));
         self.limit.set(self.limit.get() - unused);
         budget.give_back(unused);
-        Ok(())
     }
 
     /// Gives as much of the limit back as others have asked for, flushing bins if need be.

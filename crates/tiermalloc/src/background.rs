@@ -163,6 +163,12 @@ fn is_owner() -> bool {
     OWNER.load(Ordering::Relaxed) == sys::process()
 }
 
+/// Whether the caller is the thread.
+pub(crate) fn is_caller() -> bool {
+    let here = 0u8;
+    thread::has_on_stack(&raw const here as usize)
+}
+
 /// No thread from here on: the library is about to be unloaded, or the program ends.
 pub(crate) fn stop() {
     if !is_owner() {
@@ -252,6 +258,10 @@ mod thread {
         WORKER.join();
     }
 
+    pub(super) fn has_on_stack(address: usize) -> bool {
+        WORKER.has_on_stack(address)
+    }
+
     /// # Safety
     /// This is the child of a fork, and its only thread.
     pub(super) unsafe fn forget() {
@@ -269,6 +279,10 @@ mod thread {
     }
 
     pub(super) fn join() {}
+
+    pub(super) fn has_on_stack(_: usize) -> bool {
+        false
+    }
 
     /// # Safety
     /// None is needed.

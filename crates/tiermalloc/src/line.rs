@@ -78,6 +78,13 @@ impl Line {
     /// The last line of a program.
     pub(crate) fn abort(self) -> ! {
         self.print();
+        if crate::background::is_caller() {
+            // Whose thread pointer the thread in the background has may be gone, and `abort` looks there.
+            sys::signal_process(libc::SIGABRT);
+            loop {
+                sys::sleep(1000);
+            }
+        }
         // SAFETY: abort has no preconditions.
         unsafe { libc::abort() }
     }

@@ -147,6 +147,7 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
     // line above.
     unsafe {
         let left = REGISTRY.remove(cache);
+        cache.as_ref().release_unused(&BUDGET);
         let mut before = usize::MAX;
         if !parked::keep(cache) {
             before = heap().stats().dirty_pages;

@@ -62,14 +62,17 @@ static void wait_for(long before, long peak, double share, const char *what)
 
 int main(void)
 {
+    /* The hardened pool keeps some MiB in its quarantine, and books about them. */
+    const char *conf = getenv("TIERMALLOC_CONF");
+    double kept = conf && strstr(conf, "hardened") ? 0.05 : 0;
     memset(objects, 1, sizeof objects);
     long before = status_kib("VmRSS:");
     finish(start(burst, NULL));
-    wait_for(before, status_kib("VmHWM:"), 0.97, "a thread's burst");
+    wait_for(before, status_kib("VmHWM:"), 0.97 - kept, "a thread's burst");
     burst(NULL);
-    wait_for(before, status_kib("VmHWM:"), 0.95, "the main thread's burst");
+    wait_for(before, status_kib("VmHWM:"), 0.95 - kept, "the main thread's burst");
     finish(start(burst, (void *)1000));
-    wait_for(before, status_kib("VmHWM:"), 0.93, "a burst of which a thousandth stays");
+    wait_for(before, status_kib("VmHWM:"), 0.93 - kept, "a burst of which a thousandth stays");
     for (int i = 0; i < OBJECTS; i++)
         free(objects[i]);
     double began = seconds();
