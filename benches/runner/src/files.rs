@@ -84,6 +84,15 @@ pub fn which(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
+/// Makes a program under a name of its own and then gives it its place: whoever runs the old one at this moment
+/// is not in the way, nor is another thread that makes the same.
+pub fn put_in_place(program: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let thread = std::thread::current().id();
+    let fresh = program.with_extension(format!("{}-{thread:?}", std::process::id()));
+    make(&fresh)?;
+    std::fs::rename(&fresh, program).map_err(|e| format!("{}: {e}", program.display()))
+}
+
 /// Whether `product` is there and not older than each of its sources.
 pub fn is_fresh(product: &Path, sources: &[PathBuf]) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();

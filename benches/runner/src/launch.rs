@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::files::{Places, Result, at, is_fresh, last_lines, tool};
+use crate::files::{Places, Result, at, is_fresh, last_lines, put_in_place, tool};
 
 /// Variables that a measured program gets from us; no others, so that two runs have the same
 /// environment wherever they are started from.
@@ -77,14 +77,16 @@ impl Launcher {
         let source = places.benches().join("runner/c/launch.c");
         let program = dir.join("launch");
         if !is_fresh(&program, std::slice::from_ref(&source)) {
-            let compile = |linkage: &[&str]| {
-                let mut cc = Command::new("cc");
-                cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(&source).args(linkage);
-                tool(&mut cc)
-            };
-            // A distribution may lack the static libc; then the floor of the peak is that of a small
-            // dynamically linked program.
-            compile(&["-static"]).or_else(|_| compile(&[]))?;
+            put_in_place(&program, |fresh| {
+                let compile = |linkage: &[&str]| {
+                    let mut cc = Command::new("cc");
+                    cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(fresh).arg(&source);
+                    tool(cc.args(linkage)).map(drop)
+                };
+                // A distribution may lack the static libc; then the floor of the peak is that of a small
+                // dynamically linked program.
+                compile(&["-static"]).or_else(|_| compile(&[]))
+            })?;
         }
         Ok(Self { program, scratch: dir, conf: None })
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Row, Work, is_wanted};
-use crate::files::{Places, Result, is_fresh, tool};
+use crate::files::{Places, Result, is_fresh, put_in_place, tool};
 use crate::record::Section;
 
 /// How many threads a row has.
@@ -118,15 +118,18 @@ pub fn compile(places: &Places, source: &str) -> Result<PathBuf> {
     // A pair of malloc and free that the compiler sees in one place must not vanish.
     let flags = ["-O2", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-builtin-malloc"];
     let more = ["-fno-builtin-calloc", "-fno-builtin-realloc", "-fno-builtin-free"];
-    tool(
-        Command::new(compiler)
-            .args(flags)
-            .args(more)
-            .args([standard, "-o"])
-            .arg(&program)
-            .arg(&sources[0])
-            .arg("-lm"),
-    )
+    put_in_place(&program, |fresh| {
+        tool(
+            Command::new(compiler)
+                .args(flags)
+                .args(more)
+                .args([standard, "-o"])
+                .arg(fresh)
+                .arg(&sources[0])
+                .arg("-lm"),
+        )
+        .map(drop)
+    })
     .map_err(|reason| format!("{source}: {reason}"))?;
     Ok(program)
 }
