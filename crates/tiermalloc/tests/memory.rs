@@ -250,12 +250,10 @@ fn whole_pages_are_counted_as_whole_pages() {
 #[test]
 fn memory_goes_back_while_the_program_sleeps() {
     alone("memory_goes_back_while_the_program_sleeps", || {
-        const BURST: usize = 40 * MIB;
-        let mut blocks: Vec<*mut u8> = Vec::with_capacity(BURST / 20_000);
-        let mut held = 0;
-        while held < BURST {
-            held += take(&mut blocks, 1, held as u64, 100_000);
-        }
+        // Of whole pages, so that they are free pages at once, and so few that they are freed at once.
+        let mut blocks: Vec<*mut u8> = (0..100).map(|_| raw::malloc(800_000)).collect();
+        // SAFETY: live, and as long as that.
+        blocks.iter().for_each(|&block| unsafe { block.write_bytes(1, 800_000) });
         give_back(&mut blocks);
         let began = std::time::Instant::now();
         // Nothing but a look now and then, which frees nothing.
