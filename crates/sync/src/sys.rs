@@ -333,12 +333,12 @@ pub fn thread_pointer() -> usize {
 }
 
 /// Starts a thread that the C library knows nothing of. It runs `body` on the stack below `top` with all
-/// signals blocked and the caller's thread pointer, and ends. `tid` holds its number from before it
+/// signals blocked and `tls` for its thread pointer, and ends. `tid` holds its number from before it
 /// runs until the kernel has seen its end, and then 0. `false`: the kernel makes none.
 ///
 /// # Safety
-/// `top` is the end of a stack that nobody else uses until `tid` is 0, aligned to 16 bytes; `tid` stays as
-/// long; `body` touches nothing that depends on which thread it runs in.
+/// `top` is the end of a stack that nobody else uses until `tid` is 0, aligned to 16 bytes; `tid` and what is
+/// around `tls` stay as long; `body` touches nothing that depends on which thread it runs in.
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
@@ -346,6 +346,7 @@ pub fn thread_pointer() -> usize {
 ))]
 pub unsafe fn spawn(
     top: usize,
+    tls: usize,
     tid: &core::sync::atomic::AtomicU32,
     body: extern "C" fn(),
 ) -> bool {
@@ -356,7 +357,7 @@ pub unsafe fn spawn(
     const SIG_SETMASK: usize = 2;
     let (all, mut before) = (u64::MAX, 0u64);
     let (all, before) = (&raw const all as usize, &raw mut before as usize);
-    let (tls, tid) = (thread_pointer(), tid.as_ptr() as usize);
+    let tid = tid.as_ptr() as usize;
     let answer: isize;
     // SAFETY: the masks are words of ours, eight bytes as the kernel has them. The new thread begins
     // behind the system call with the registers of this one but for the stack and the answer; it calls

@@ -79,7 +79,7 @@ impl Line {
     pub(crate) fn abort(self) -> ! {
         self.print();
         if crate::background::is_caller() {
-            // Whose thread pointer the thread in the background has may be gone, and `abort` looks there.
+            // The thread in the background has no thread-local variables, and `abort` looks for some.
             sys::signal_process(libc::SIGABRT);
             loop {
                 sys::sleep(1000);

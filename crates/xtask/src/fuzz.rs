@@ -69,6 +69,9 @@ pub fn run(args: &Args) -> Result {
         let mut target = cmd(&program)
             .args([format!("-max_total_time={}", args.seconds), format!("-timeout={HANGS}")])
             .arg("-print_final_stats=1")
+            // The counters keep the depth of the stack in a thread-local variable, which in a shared
+            // library is reached by a call that the allocator's own thread cannot make.
+            .env("TIERMALLOC_CONF", "background=false")
             .arg(format!("-artifact_prefix={}/", found.display()))
             // What is new is written to the first of them.
             .arg(&grown);
