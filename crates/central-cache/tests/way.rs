@@ -148,3 +148,24 @@ fn who_wants_room_does_not_make_it_for_itself() {
         assert_eq!(cache.source().spans_out(), 0);
     });
 }
+
+#[test]
+fn whole_pages_are_made_way_for_as_long_as_much_is_held() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * MIB);
+        let class = hold(cache, 5);
+        assert!(cache.has_batches(class) && !cache.has_batches(class_of_size(8192)));
+        let before = cache.stats(class).transfer;
+        // Classes have their turn, some at a time.
+        for _ in 0..13 {
+            cache.make_way_for_pages().unwrap();
+        }
+        let after = cache.stats(class).transfer;
+        assert!(after < before, "{before} {after}");
+        // Little is held now, and stays.
+        for _ in 0..13 {
+            cache.make_way_for_pages().unwrap();
+        }
+        assert_eq!(cache.stats(class).transfer, after);
+    });
+}

@@ -72,3 +72,23 @@ impl Errand {
         self.0.store(NOBODY, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_worker_is_brought_and_stays_while_somebody_asks() {
+        let errand = Errand::new();
+        assert!(errand.ask(), "nobody works");
+        assert!(!errand.ask(), "one is on the way");
+        errand.begin();
+        assert!(!errand.ask());
+        assert!(!errand.leave(), "asked since it has begun");
+        errand.begin();
+        assert!(errand.leave());
+        assert!(errand.ask(), "it has left");
+        errand.fail();
+        assert!(errand.ask(), "it could not be brought");
+    }
+}

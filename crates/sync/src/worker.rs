@@ -209,4 +209,21 @@ mod tests {
         assert_eq!(FOUND.load(Ordering::Acquire), 0, "neither the starter's nor anybody's");
         assert_eq!(WATCHED.with(core::cell::Cell::get), 7);
     }
+
+    static GONE: Worker = Worker::new();
+
+    #[test]
+    fn a_worker_that_a_fork_has_left_behind_is_forgotten() {
+        GONE.tid.store(STARTING, Ordering::Relaxed);
+        // SAFETY: as in a fork's child, nobody uses the stack.
+        unsafe {
+            assert!(!GONE.start(count), "one seems to run");
+            GONE.forget();
+        }
+        assert!(!GONE.is_running());
+        // Of nothing: a worker of one test alone.
+        let fresh = std::boxed::Box::new(Worker::new());
+        assert!(!fresh.is_running());
+        fresh.join();
+    }
 }

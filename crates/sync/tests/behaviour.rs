@@ -247,3 +247,33 @@ fn the_page_size_is_the_kernels_and_the_clock_goes_forward() {
     let passed = sys::now_ms() - before;
     assert!((10..10_000).contains(&passed), "{passed} ms");
 }
+
+#[test]
+fn the_process_has_its_number_sleeps_and_takes_signals() {
+    assert_eq!(tiermalloc_sync::sys::process(), std::process::id());
+    let began = std::time::Instant::now();
+    tiermalloc_sync::sys::sleep(20);
+    assert!(began.elapsed().as_millis() >= 15);
+    // No signal: whether one could be sent.
+    tiermalloc_sync::sys::signal_process(0);
+    assert!(!tiermalloc_sync::futex::State::default().is_locked());
+}
+
+#[test]
+fn forbidden_pages_end_who_touches_them() {
+    let page = tiermalloc_sync::sys::os_page_size();
+    let start = tiermalloc_sync::sys::map_anonymous(0, page).unwrap();
+    // SAFETY: mapped here, and touched by nobody but the child.
+    unsafe {
+        assert!(tiermalloc_sync::sys::forbid(start, page));
+        let child = libc::fork();
+        if child == 0 {
+            (start as *mut u8).write_volatile(1);
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        assert!(libc::WIFSIGNALED(status), "{status}");
+        tiermalloc_sync::sys::unmap(start, page);
+    }
+}
