@@ -52,7 +52,10 @@ static GATE: Mutex<RawFutexMutex, ()> = Mutex::new(());
 
 /// Asked by the page heap while there is something to give back: whether somebody will.
 pub(crate) fn keeper() -> bool {
-    if SWITCH.load(Ordering::Relaxed) == OFF || !crate::config::get().background || !is_owner() {
+    if SWITCH.load(Ordering::Relaxed) == OFF
+        || crate::config::get().background == crate::config::Background::Off
+        || !is_owner()
+    {
         return false;
     }
     if ERRAND.ask() && !bring() {

@@ -29,7 +29,7 @@ fn every_mistake_is_said_in_words_and_the_rest_applies() {
             "pool: not of the form key=value; it is ignored",
             "pol=central: there is no such key; it is ignored; perhaps pool is meant",
             "colour=red: there is no such key; it is ignored",
-            "pool=fast: not one of tiered, central, hardened; it is ignored",
+            "pool=fast: not one of tiered, central, hardened, guarded, system; it is ignored",
             "zero_on_free=perhaps: neither true nor false; it is ignored",
             "quarantine=much: not a number of bytes, as in 64KiB; it is ignored",
             "quarantine=9GiB: not from 0 to 1073741824 bytes; it is ignored",

@@ -18,7 +18,7 @@ mod value;
 
 pub use parse::{Problem, apply};
 pub use table::{KEYS, Key};
-pub use value::{Kind, Value};
+pub use value::{Duration, Kind, Refusal, Text, Value};
 
 use core::cell::UnsafeCell;
 
@@ -26,7 +26,7 @@ use tiermalloc_sync::atomic::{AtomicU8, Ordering};
 
 use crate::line::Line;
 
-/// Which tiers serve an allocation.
+/// Who serves an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -38,29 +38,120 @@ pub enum Pool {
     /// The same without caches of any kind; every free is checked, freed memory is filled and looked at
     /// again, and large allocations stand between pages that nobody can touch. See [`crate`].
     Hardened = 2,
+    /// Each allocation on pages of its own that end at a page nobody can touch, and that are not used again for
+    /// a while: for hunting bugs.
+    Guarded = 3,
+    /// The system's own allocator; this one does nothing.
+    System = 4,
+}
+
+/// Whether there is a thread that gives memory back while the program does something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Background {
+    /// While there is something to give back.
+    Automatic,
+    /// From the first allocation on.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What an allocation beyond the hard limit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// It fails with `ENOMEM`.
+    Fail,
+    /// It ends the program with a line that names the limit.
+    Abort,
+}
+
+/// Transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// As the system has it.
+    Default,
+    /// None in the heap.
+    Never,
+    /// Asked for.
+    Advise,
+}
+
+/// How statistics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// One JSON object.
+    Json,
+    /// OpenMetrics, which Prometheus reads.
+    OpenMetrics,
 }
 
 /// What is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Which tiers serve.
+    /// Who serves.
     pub pool: Pool,
-    /// Whether a thread of the allocator's own may give memory back while the program does something else.
-    pub background: bool,
+    /// Whether a thread of the allocator's own gives memory back while the program does something else.
+    pub background: Background,
+    /// Bytes from which on caches shrink and free pages go back at once; 0 for no limit.
+    pub soft_limit: usize,
+    /// Bytes that the heap never exceeds; 0 for no limit.
+    pub hard_limit: usize,
+    /// What an allocation beyond [`hard_limit`](Self::hard_limit) does.
+    pub at_hard_limit: AtLimit,
+    /// Bytes that the caches of all threads together may hold.
+    pub cache_total: usize,
+    /// Bytes that the cache of one thread may hold.
+    pub cache_thread: usize,
+    /// Time between two looks at what lies idle.
+    pub release_delay: Duration,
+    /// Bytes that go back to the system in a second, at most; 0 for no limit.
+    pub release_rate: usize,
+    /// Transparent huge pages.
+    pub thp: HugePages,
     /// In the hardened pool: whether freed objects are filled with zeros, and not with 0xdb.
     pub zero_on_free: bool,
-    /// In the hardened pool: bytes of freed objects that wait before they are used again.
+    /// In the hardened and guarded pools: bytes of freed objects that wait before they are used again.
     pub quarantine: usize,
+    /// When statistics are written: bit 0 at the program's end, the others at a signal, in the order of the
+    /// words of the key.
+    pub stats: u32,
+    /// Time between two writings of statistics; 0 for none.
+    pub stats_interval: Duration,
+    /// How statistics are written.
+    pub stats_format: Format,
+    /// Where statistics are written; empty for standard error.
+    pub stats_file: Text,
+    /// Whether what is in force is printed at the start.
+    pub print: bool,
 }
 
 impl Config {
     /// What holds where nobody has said anything.
     pub const DEFAULT: Self = Self {
         pool: if cfg!(feature = "hardened") { Pool::Hardened } else { Pool::Tiered },
-        background: true,
+        background: Background::Automatic,
+        soft_limit: 0,
+        hard_limit: 0,
+        at_hard_limit: AtLimit::Fail,
+        cache_total: 64 << 20,
+        cache_thread: 4 << 20,
+        release_delay: Duration::from_ms(500),
+        release_rate: 0,
+        thp: HugePages::Default,
         zero_on_free: false,
         quarantine: 4 << 20,
+        stats: 0,
+        stats_interval: Duration::NONE,
+        stats_format: Format::Text,
+        stats_file: Text::EMPTY,
+        print: false,
     };
 }
 

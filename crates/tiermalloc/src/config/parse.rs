@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::value::Refusal;
-use super::{Config, KEYS, Key, Kind};
+use super::{Config, KEYS, Key, Kind, Text};
 use crate::line::Line;
 
 /// Longest key that a misspelt one is compared with, in bytes.
@@ -90,25 +90,39 @@ impl Problem<'_> {
             Self::BadValue { key, value, out_of_range } => {
                 let line = line.text(key.name).text("=").quoted(value, SHOWN).text(": ");
                 let line = match key.kind {
-                    Kind::Choice(words) => words
-                        .iter()
-                        .enumerate()
-                        .fold(line.text("not one of "), |line, (n, word)| {
-                            line.text(if n > 0 { ", " } else { "" }).text(word)
-                        }),
+                    Kind::Choice(words) => words_of(line.text("not one of "), words),
+                    Kind::Flags(words) => words_of(line.text("neither off nor any of "), words),
                     Kind::Switch => line.text("neither true nor false"),
-                    Kind::Bytes { least, most } if out_of_range => line
+                    Kind::Bytes { least, most, .. } if out_of_range => line
                         .text("not from ")
                         .digits(least, 10)
                         .text(" to ")
                         .digits(most, 10)
                         .text(" bytes"),
                     Kind::Bytes { .. } => line.text("not a number of bytes, as in 64KiB"),
+                    Kind::Duration { least, most, .. } if out_of_range => line
+                        .text("not from ")
+                        .digits(least.ms() as usize, 10)
+                        .text(" to ")
+                        .digits(most.ms() as usize, 10)
+                        .text(" ms"),
+                    Kind::Duration { .. } => line.text("not a time, as in 500ms"),
+                    Kind::Text => line
+                        .text("not a text of at most ")
+                        .digits(Text::MOST, 10)
+                        .text(" printable bytes"),
                 };
                 line.text("; it is ignored")
             }
         }
     }
+}
+
+fn words_of(line: Line, words: &[&str]) -> Line {
+    words
+        .iter()
+        .enumerate()
+        .fold(line, |line, (n, word)| line.text(if n > 0 { ", " } else { "" }).text(word))
 }
 
 /// In words, on one line of printable ASCII.

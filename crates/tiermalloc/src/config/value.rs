@@ -6,6 +6,8 @@
 pub enum Kind {
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Any of these words, joined by `+`; `off` for none of them.
+    Flags(&'static [&'static str]),
     /// `true` or `false`; also `on`, `off`, `yes`, `no`, `1`, `0`.
     Switch,
     /// A number of bytes, with or without a unit (`64KiB`, `1.5MiB`, `4096`), in this range.
@@ -14,7 +16,87 @@ pub enum Kind {
         least: usize,
         /// The most that makes sense.
         most: usize,
+        /// Whether `none`, or 0, says that there is no such thing.
+        none: bool,
     },
+    /// A time with a unit (`500ms`, `1.5s`, `10min`), in this range.
+    Duration {
+        /// The least that makes sense.
+        least: Duration,
+        /// The most that makes sense.
+        most: Duration,
+        /// Whether `none`, or 0, says that there is no such thing.
+        none: bool,
+    },
+    /// At most [`Text::MOST`] bytes of printable text.
+    Text,
+}
+
+/// A span of time, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(u64);
+
+impl Duration {
+    /// No time.
+    pub const NONE: Self = Self(0);
+
+    /// So many milliseconds.
+    pub const fn from_ms(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// In milliseconds.
+    pub const fn ms(self) -> u64 {
+        self.0
+    }
+}
+
+/// A short text, kept by value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    bytes: [u8; Self::MOST],
+    used: u8,
+}
+
+impl Text {
+    /// The most bytes of a text.
+    pub const MOST: usize = 200;
+    /// Nothing.
+    pub const EMPTY: Self = Self { bytes: [0; Self::MOST], used: 0 };
+
+    /// `None` if there are more than [`MOST`](Self::MOST) bytes, or some that cannot be printed.
+    pub const fn new(text: &[u8]) -> Option<Self> {
+        if text.len() > Self::MOST {
+            return None;
+        }
+        let mut new = Self::EMPTY;
+        let mut at = 0;
+        while at < text.len() {
+            if text[at] < b' ' || text[at] == 0x7f {
+                return None;
+            }
+            new.bytes[at] = text[at];
+            at += 1;
+        }
+        new.used = at as u8;
+        Some(new)
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.used)]
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+}
+
+impl core::fmt::Debug for Text {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
 }
 
 /// A value, as far as its key's kind gives it a meaning.
@@ -27,6 +109,12 @@ pub enum Value {
     Switch(bool),
     /// Bytes.
     Bytes(usize),
+    /// A bit for each word in [`Kind::Flags`].
+    Flags(u32),
+    /// A time.
+    Duration(Duration),
+    /// A text.
+    Text(Text),
 }
 
 /// Why a text is no value of a kind.
@@ -57,6 +145,10 @@ const UNITS: &[(&str, u64)] = &[
     ("tb", 1_000_000_000_000),
 ];
 
+/// Units of time, in milliseconds.
+const TIMES: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1000), ("sec", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000)];
+
 impl Kind {
     /// Reads a text, capital letters or not.
     ///
@@ -67,18 +159,50 @@ impl Kind {
             Self::Choice(words) => words
                 .iter()
                 .position(|word| text.eq_ignore_ascii_case(word.as_bytes()))
+                // Where one may choose between on and off, the other words for these do as well.
+                .or_else(|| {
+                    let word = if switch(text)? { "on" } else { "off" };
+                    words.iter().position(|other| *other == word)
+                })
                 .map(Value::Choice)
                 .ok_or(Refusal::Unreadable),
+            Self::Flags(words) => flags(text, words).map(Value::Flags).ok_or(Refusal::Unreadable),
             Self::Switch => switch(text).map(Value::Switch).ok_or(Refusal::Unreadable),
-            Self::Bytes { least, most } => {
+            Self::Bytes { least, most, none } => {
+                if none && text.eq_ignore_ascii_case(b"none") {
+                    return Ok(Value::Bytes(0));
+                }
                 let bytes = scaled(text, UNITS).ok_or(Refusal::Unreadable)?;
                 match usize::try_from(bytes) {
+                    Ok(0) if none => Ok(Value::Bytes(0)),
                     Ok(bytes) if (least..=most).contains(&bytes) => Ok(Value::Bytes(bytes)),
                     _ => Err(Refusal::OutOfRange),
                 }
             }
+            Self::Duration { least, most, none } => {
+                if none && (text.eq_ignore_ascii_case(b"none") || text == b"0") {
+                    return Ok(Value::Duration(Duration::NONE));
+                }
+                let time = Duration(scaled(text, TIMES).ok_or(Refusal::Unreadable)?);
+                if (least..=most).contains(&time) || (none && time == Duration::NONE) {
+                    return Ok(Value::Duration(time));
+                }
+                Err(Refusal::OutOfRange)
+            }
+            Self::Text => Text::new(text).map(Value::Text).ok_or(Refusal::Unreadable),
         }
     }
+}
+
+/// A bit for each of the words that stand in `text`, joined by `+`.
+fn flags(text: &[u8], words: &[&str]) -> Option<u32> {
+    if text.eq_ignore_ascii_case(b"off") || text.eq_ignore_ascii_case(b"none") {
+        return Some(0);
+    }
+    text.split(|&byte| byte == b'+').map(<[u8]>::trim_ascii).try_fold(0, |bits, part| {
+        let at = words.iter().position(|word| part.eq_ignore_ascii_case(word.as_bytes()))?;
+        Some(bits | 1 << at)
+    })
 }
 
 fn switch(text: &[u8]) -> Option<bool> {
@@ -125,7 +249,7 @@ fn scaled(text: &[u8], units: &[(&str, u64)]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ANY: Kind = Kind::Bytes { least: 0, most: usize::MAX };
+    const ANY: Kind = Kind::Bytes { least: 0, most: usize::MAX, none: false };
 
     #[test]
     fn bytes_are_read_with_and_without_units() {
@@ -155,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_range_is_kept_at_both_ends_and_beyond_all_numbers() {
-        let kind = Kind::Bytes { least: 10, most: 20 };
+        let kind = Kind::Bytes { least: 10, most: 20, none: false };
         assert_eq!(kind.read(b"10"), Ok(Value::Bytes(10)));
         assert_eq!(kind.read(b"20"), Ok(Value::Bytes(20)));
         for text in ["9", "21", "99999999999999999999999999999999", "99999999999999999999tib"] {
