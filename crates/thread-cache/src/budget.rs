@@ -1,6 +1,6 @@
 //! The bytes that all thread caches together may hold.
 //!
-//! In a *shared* budget a thread's claim is bounded by a 16th of what is unclaimed and its own, so that the
+//! In a *shared* budget a thread's claim is bounded by an 8th of what is unclaimed and its own, so that the
 //! first threads do not leave the later ones without: a hundred threads that once were busy and now sleep
 //! still leave something. Besides, each thread has a small floor, which nobody else's sleep can take
 //! away; the bound for all threads together is then the total and a floor for each.
@@ -30,14 +30,14 @@ impl Budget {
         }
     }
 
-    /// A shared budget (see the module): the same, a 16th of what is left at most for each thread, and
+    /// A shared budget (see the module): the same, an 8th of what is left at most for each thread, and
     /// `floor` bytes for each besides.
     #[cfg(not(tiermalloc_loom))]
     pub const fn shared(total: usize, per_thread: usize, floor: usize) -> Self {
         Self {
             unclaimed: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
-            part: 16,
+            part: 8,
             floor,
         }
     }

@@ -12,8 +12,8 @@
 //!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away. The first refill
 //!   fetches one object; of those smaller than a cache line eight, whose lines are the thread's own then.
 //! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
-//!   pieces from a [`Budget`] that all threads share, and is at most an eighth of what stands behind the
-//!   source of objects, or 1 MiB. So the total is obeyed, and counting happens
+//!   pieces from a [`Budget`] that all threads share, and is at most a quarter of what stands behind the
+//!   source of objects, or 4 MiB. So the total is obeyed, and counting happens
 //!   where capacities change, not where objects do. A thread without any limit works, object by
 //!   object.
 //! - When the budget is used up, room that other bins do not use is taken first, and then other

@@ -12,15 +12,15 @@ use tiermalloc_central_cache::RawLock;
 /// Bytes claimed from the budget at once.
 const CLAIM: usize = 16 * 1024;
 /// One thread's cache may claim such a part of what stands behind the source,
-const SHARE: usize = 8;
+const SHARE: usize = 4;
 /// but this much in any case (bytes).
-const LEAST_SHARE: usize = 1024 * 1024;
+const LEAST_SHARE: usize = 4096 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row after which a bin's capacity shrinks by a batch.
-const PATIENCE: u8 = 3;
+const PATIENCE: u8 = 16;
 /// Slow steps between two scavenges.
-pub(crate) const STEPS: u32 = 1024;
+pub(crate) const STEPS: u32 = 4096;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).

@@ -10,13 +10,13 @@ use tiermalloc_size_class::Class;
 use tiermalloc_thread_cache::{Budget, Chain, Misuse, ObjectSource};
 
 #[test]
-fn a_thread_claims_an_eighth_of_what_stands_behind_the_source_or_1_mib() {
+fn a_thread_claims_a_quarter_of_what_stands_behind_the_source_or_4_mib() {
     let registry = Registry::new();
     for (reserved, share) in [
-        (0, MIB),
-        (8 * MIB, MIB),
-        (8 * MIB + 800_000, MIB + 100_000),
-        (24 * MIB, 3 * MIB),
+        (0, 4 * MIB),
+        (16 * MIB, 4 * MIB),
+        (16 * MIB + 400_000, 4 * MIB + 100_000),
+        (24 * MIB, 6 * MIB),
         (usize::MAX, 16 * MIB),
     ] {
         for floor in [0, 10_000] {
@@ -75,7 +75,7 @@ fn a_share_grows_with_what_stands_behind_the_source() {
     for mib in [1, 9, 16, 40] {
         source.books().reserved = mib * MIB;
         kept.extend((0..6 * MIB / 4096).map(|_| thread.alloc(class)));
-        assert_eq!(thread.cache.limit(), (mib * MIB / 8).max(MIB));
+        assert_eq!(thread.cache.limit(), (mib * MIB / 4).max(4 * MIB));
     }
     kept.into_iter().for_each(|object| thread.free(class, object));
     thread.retire().unwrap();

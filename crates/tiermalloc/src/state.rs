@@ -12,9 +12,9 @@ use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
 use crate::{background, fork};
 
 /// Bytes that all threads' caches together may hold.
-const TOTAL_CACHE: usize = 64 << 20;
+const TOTAL_CACHE: usize = 128 << 20;
 /// Bytes that one thread's cache may hold.
-const THREAD_CACHE: usize = 4 << 20;
+const THREAD_CACHE: usize = 16 << 20;
 
 /// Bytes that each thread's cache may hold in any case, besides.
 const THREAD_FLOOR: usize = 16 << 10;

@@ -341,7 +341,7 @@ pub fn class_of_size(size: usize) -> Class {
 pub const MIB: usize = 1 << 20;
 
 /// Slow steps of a thread between two scavenges.
-pub const STEPS: usize = 1025;
+pub const STEPS: usize = 4097;
 
 /// A budget that no test of a single bin runs into.
 pub fn plenty() -> Budget {

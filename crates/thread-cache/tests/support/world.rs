@@ -2,8 +2,8 @@
 //! step.
 //!
 //! - B1: what a cache holds fits its capacities, these its limit, and that its share:
-//!   `cached bytes <= used <= limit <= floor + per_thread` (T2), of which no more is claimed than an eighth of
-//!   what has ever stood behind the source, or 1 MiB.
+//!   `cached bytes <= used <= limit <= floor + per_thread` (T2), of which no more is claimed than a quarter of
+//!   what has ever stood behind the source, or 4 MiB.
 //! - B2: the limits of all caches beyond their floors and what nobody has claimed make up the total,
 //!   exactly.
 //! - B3: an object is in the program's hands, in one cache, or in the source: none is lost, none is
@@ -173,7 +173,7 @@ pub fn run(budget: &Budget, ops: &[Op]) {
         registry: &registry,
         threads: Vec::new(),
         held: Vec::new(),
-        share: MIB,
+        share: 4 * MIB,
     };
     source.books().reserved = 0;
     (0..THREADS).for_each(|_| world.begin());
