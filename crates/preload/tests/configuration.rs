@@ -41,7 +41,10 @@ fn what_is_wrong_is_said_in_one_line_with_source_key_and_value() {
         return;
     }
     for (configuration, line) in [
-        ("pool=fast", "pool=fast: not one of tiered, central, hardened; it is ignored"),
+        (
+            "pool=fast",
+            "pool=fast: not one of tiered, central, hardened, guarded, system; it is ignored",
+        ),
         ("pool", "pool: not of the form key=value; it is ignored"),
         ("pol=central", "pol=central: there is no such key; it is ignored; perhaps pool is meant"),
         ("arena=3", "arena=3: there is no such key; it is ignored"),

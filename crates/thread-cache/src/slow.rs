@@ -17,7 +17,7 @@ const SHARE: usize = 4;
 const LEAST_SHARE: usize = 4096 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
-/// Overflows in a row after which a bin's capacity shrinks by a batch.
+/// Overflows in a row of which each further one makes a bin's capacity shrink by a batch.
 const PATIENCE: u8 = 16;
 /// Slow steps between two scavenges.
 pub(crate) const STEPS: u32 = 4096;
@@ -124,7 +124,7 @@ impl ThreadCache {
         Ok(())
     }
 
-    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks.
+    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -137,12 +137,10 @@ impl ThreadCache {
             }
             let overflows = self.overflows[id].get() + 1;
             let batch = class.batch();
+            self.overflows[id].set(overflows.min(PATIENCE));
             if overflows >= PATIENCE && self.capacity[id].get() as usize >= 2 * batch {
-                self.overflows[id].set(0);
                 self.flush(class, batch, source)?;
                 self.shrink(class, batch);
-            } else {
-                self.overflows[id].set(overflows.min(PATIENCE));
             }
             self.flush(class, batch, source)
         }
@@ -373,6 +371,9 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
     // SAFETY: as above.
     unsafe {
         let rest = Chain::next(last);
+        if rest == last {
+            return Err(Misuse::DoubleFree(last, class));
+        }
         Chain::link(last, ptr::null_mut());
         Ok(rest)
     }

@@ -169,8 +169,8 @@ fn a_bin_that_overflows_again_and_again_shrinks_to_two_batches_at_most() {
     let room = thread.cache.used() / 64;
     assert!(room > 8 * batch, "{room}");
     own.into_iter().for_each(|object| thread.free(class, object));
-    // Sixteen overflows for each batch that it is to lose.
-    for _ in 0..16 * 10 * batch {
+    // Sixteen overflows do not count, each further one takes a batch.
+    for _ in 0..(16 + 10) * batch {
         thread.free(class, maker.alloc(class));
     }
     assert!(thread.cache.used() / 64 < 2 * batch, "{}", thread.cache.used() / 64);
