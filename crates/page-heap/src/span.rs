@@ -69,7 +69,7 @@ pub struct Span {
     pub(crate) words: Watched<u16>,
     pub(crate) hint: Watched<u16>,
     /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck;
-    /// of a huge one, the bytes of guard on either side.
+    /// of a huge one, the bytes of guard on either side; of a large one, its owner's note.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
 }
 
@@ -205,6 +205,19 @@ impl Span {
 
     pub(crate) fn set_guard(&self, bytes: usize) {
         self.inline[0].set(bytes as u64);
+    }
+
+    /// Two words that the owner of a large span has written there; what they are before is anybody's guess.
+    #[inline]
+    pub fn note(&self) -> [u64; 2] {
+        [self.inline[0].get(), self.inline[1].get()]
+    }
+
+    /// Writes them. They stay until the span is freed.
+    pub fn set_note(&self, words: [u64; 2]) {
+        debug_assert_eq!(self.state(), State::Large);
+        self.inline[0].set(words[0]);
+        self.inline[1].set(words[1]);
     }
 
     pub(crate) fn dirty_pages(&self) -> usize {

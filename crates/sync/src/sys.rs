@@ -278,6 +278,82 @@ pub unsafe fn forbid(address: usize, bytes: usize) -> bool {
         .is_some()
 }
 
+/// Addresses of `bytes` bytes that nobody can touch, and that cost nothing; `None` when there are none.
+pub fn map_closed(bytes: usize) -> Option<usize> {
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE) as usize;
+    // SAFETY: without MAP_FIXED a mapping never replaces another one.
+    ok(unsafe { syscall(nr::MMAP, [0, bytes, libc::PROT_NONE as usize, flags, usize::MAX, 0]) })
+}
+
+/// [`map_anonymous`], with no memory set aside for it.
+pub fn map_unreserved(bytes: usize) -> Option<usize> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE) as usize;
+    // SAFETY: without MAP_FIXED a mapping never replaces another one.
+    ok(unsafe { syscall(nr::MMAP, [0, bytes, prot, flags, usize::MAX, 0]) })
+}
+
+/// Makes pages as [`map_closed`] gives them, whatever they hold; they join neighbours of the kind. `false`:
+/// nothing has changed.
+///
+/// # Safety
+/// The pages came from a mapping here, and nobody needs what they hold.
+pub unsafe fn close_anew(address: usize, bytes: usize) -> bool {
+    let prot = libc::PROT_NONE as usize;
+    let flags =
+        (libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE | libc::MAP_FIXED) as usize;
+    // SAFETY: replaces what the caller gives up.
+    ok(unsafe { syscall(nr::MMAP, [address, bytes, prot, flags, usize::MAX, 0]) }).is_some()
+}
+
+/// Makes closed pages readable and writable. `false`: nothing has changed, as when the process has as many
+/// mappings as it may have.
+///
+/// # Safety
+/// The pages came from [`map_closed`].
+pub unsafe fn allow(address: usize, bytes: usize) -> bool {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MPROTECT, [address, bytes, prot, 0, 0, 0]) }).is_some()
+}
+
+/// Marks pages such that a touch ends the program with SIGSEGV, without a mapping of their own, and drops what
+/// they hold (Linux 6.13). `false`: this kernel cannot, or not there.
+///
+/// # Safety
+/// The pages came from [`map_unreserved`], and nobody needs what they hold.
+pub unsafe fn mark_closed(address: usize, bytes: usize) -> bool {
+    const GUARD_INSTALL: usize = 102;
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MADVISE, [address, bytes, GUARD_INSTALL, 0, 0, 0]) }).is_some()
+}
+
+/// Takes the marks of [`mark_closed`] away; the pages are zero. `false`: they stay.
+///
+/// # Safety
+/// The pages came from [`map_unreserved`].
+pub unsafe fn unmark_closed(address: usize, bytes: usize) -> bool {
+    const GUARD_REMOVE: usize = 103;
+    // SAFETY: passed on to the caller.
+    ok(unsafe { syscall(nr::MADVISE, [address, bytes, GUARD_REMOVE, 0, 0, 0]) }).is_some()
+}
+
+/// Whether the word at `address`, which is zero if it can be read, can be read: the kernel is asked to, and
+/// changes nothing.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub fn can_read_zero(address: usize) -> bool {
+    // To block the signals of an empty set.
+    // SAFETY: an address that cannot be read is an error, not a fault.
+    ok(unsafe { syscall(nr::RT_SIGPROCMASK, [libc::SIG_BLOCK as usize, address, 0, 8, 0, 0]) })
+        .is_some()
+}
+
+/// Not known here.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub fn can_read_zero(_address: usize) -> bool {
+    true
+}
+
 /// Milliseconds of a monotonic, coarse clock: no system call where the kernel offers it without.
 #[inline]
 pub fn now_ms() -> u64 {

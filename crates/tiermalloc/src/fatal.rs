@@ -89,3 +89,45 @@ pub(crate) fn written_after_free(object: *mut u8, offset: usize, class: Class) -
         .class(class)
         .abort()
 }
+
+/// Ends a program that passes `call` a pointer into a block of `bytes` bytes that starts elsewhere.
+#[cold]
+#[inline(never)]
+pub(crate) fn not_the_start(call: &str, pointer: *mut u8, start: usize, bytes: usize) -> ! {
+    let line = Line::new().text(call).text("(").pointer(pointer as usize);
+    of_block(line.text("): not the start of an allocation, which is ").pointer(start), bytes)
+}
+
+/// Ends a program that passes `call` a pointer to a block of `bytes` bytes that it has freed.
+#[cold]
+#[inline(never)]
+pub(crate) fn freed_before(call: &str, pointer: *mut u8, bytes: usize) -> ! {
+    let line = Line::new().text(call).text("(").pointer(pointer as usize);
+    of_block(line.text(if call == "free" { "): double free" } else { "): freed before" }), bytes)
+}
+
+/// Ends a program that frees a block of `bytes` bytes as one of another size.
+#[cold]
+#[inline(never)]
+pub(crate) fn wrong_bytes(pointer: *mut u8, claimed: usize, bytes: usize) -> ! {
+    let line = Line::new().text("free(").pointer(pointer as usize).text("): freed as ");
+    line.digits(claimed, 10)
+        .text(" bytes, but allocated as ")
+        .digits(bytes, 10)
+        .text(" bytes")
+        .abort()
+}
+
+/// Ends a program that has written behind a block of `bytes` bytes, or in front of it; `offset` is from its start.
+#[cold]
+#[inline(never)]
+pub(crate) fn written_around(pointer: *mut u8, offset: isize, bytes: usize) -> ! {
+    let line = Line::new().text("free(").pointer(pointer as usize).text("): written to, ");
+    let line = line.digits(offset.unsigned_abs(), 10);
+    let side = if offset < 0 { " bytes before its start" } else { " bytes behind its start" };
+    of_block(line.text(side), bytes)
+}
+
+fn of_block(line: Line, bytes: usize) -> ! {
+    line.text(" (block of ").digits(bytes, 10).text(" bytes)").abort()
+}

@@ -14,7 +14,7 @@ use tiermalloc_sync::atomic::{AtomicBool, Ordering};
 use tiermalloc_thread_cache::Orphans;
 
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
-use crate::{background, config, hardened, parked, thread};
+use crate::{background, config, parked, pools, thread};
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -96,7 +96,7 @@ unsafe extern "C" fn prepare() {
     }
     background::lock_for_fork();
     HAVE_GATE.store(true, Ordering::Relaxed);
-    hardened::lock_for_fork();
+    pools::lock_for_fork();
     parked::lock_for_fork();
     REGISTRY.lock_for_fork();
     CENTRAL.lock_for_fork();
@@ -112,7 +112,7 @@ unsafe extern "C" fn parent() {
             CENTRAL.unlock_after_fork();
             REGISTRY.unlock_after_fork();
             parked::unlock_after_fork();
-            hardened::unlock_after_fork();
+            pools::unlock_after_fork();
         }
         if HAVE_GATE.load(Ordering::Relaxed) {
             background::unlock_after_fork();

@@ -5,7 +5,7 @@ use core::ptr;
 
 use tiermalloc_size_class::class_of;
 
-use crate::{raw, resize};
+use crate::{pools, raw, resize};
 
 /// The allocator as a value for `#[global_allocator]`.
 ///
@@ -50,13 +50,14 @@ unsafe impl GlobalAlloc for TierMalloc {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let old = class_of(layout.size(), layout.align());
         let new = class_of(size, layout.align());
-        if old.is_some() && old == new {
+        let exact = pools::is_exact();
+        if old.is_some() && old == new && !exact {
             return pointer;
         }
         // SAFETY: the caller's word: allocated here with this layout, and not used any more if it
         // moves.
         unsafe {
-            if old.is_none() && new.is_none() {
+            if exact || old.is_none() && new.is_none() {
                 return resize::realloc_pages(
                     pointer,
                     size,

@@ -21,10 +21,10 @@ static HUGE_WHEN_GROWING: AtomicUsize = AtomicUsize::new(1 << 20);
 /// for that much seldom touches all of it.
 const SPARSE: usize = 16 << 20;
 
-/// `size` bytes at `align`, or null.
-#[inline(never)]
-pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
-    match span(size, align, HUGE) {
+/// `size` bytes at `align`, or null. `guards`: between pages that nobody can touch.
+#[inline(always)]
+pub(crate) fn alloc(size: usize, align: usize, guards: bool) -> *mut u8 {
+    match span(size, align, HUGE, guards) {
         // SAFETY: just allocated.
         Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
         None => slow::no_memory(),
@@ -32,9 +32,9 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
 }
 
 /// `size` bytes at `align`, all zero, or null.
-#[inline(never)]
-pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
-    let Some(span) = span(size, align, HUGE) else {
+#[inline(always)]
+pub(crate) fn alloc_zeroed(size: usize, align: usize, guards: bool) -> *mut u8 {
+    let Some(span) = span(size, align, HUGE, guards) else {
         return slow::no_memory();
     };
     // SAFETY: just allocated.
@@ -68,17 +68,18 @@ pub(crate) fn huge_when_growing() -> usize {
     HUGE_WHEN_GROWING.load(Ordering::Relaxed)
 }
 
-/// A span for `size` bytes at `align`; from `huge` bytes on a mapping of its own.
-pub(crate) fn span(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
+/// A span for `size` bytes at `align`; from `huge` bytes on a mapping of its own. `guards`: between pages that
+/// nobody can touch.
+pub(crate) fn span(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<Span>> {
     if size > isize::MAX as usize || align > isize::MAX as usize {
         return None;
     }
-    once(size, align, huge).or_else(|| {
+    once(size, align, huge, guards).or_else(|| {
         if !worth_reclaiming(size, align) {
             return None;
         }
         slow::reclaim();
-        once(size, align, huge)
+        once(size, align, huge, guards)
     })
 }
 
@@ -101,9 +102,9 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
     })
 }
 
-fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
+fn once(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<Span>> {
     let size = size.max(1);
-    if hardened::is_chosen() {
+    if guards {
         if let Some(span) = hardened::alloc_pages(size, align) {
             return Some(span);
         }
@@ -119,7 +120,7 @@ fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
 ///
 /// # Safety
 /// If it is one, it is not used any more.
-#[inline(never)]
+#[inline(always)]
 pub(crate) unsafe fn free(pointer: *mut u8) {
     if let Some(span) = heap().large_at(pointer as usize) {
         if span.state() == State::Huge && span.bytes() < HUGE {

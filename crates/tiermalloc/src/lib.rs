@@ -49,15 +49,18 @@ pub mod config;
 mod fatal;
 mod fork;
 mod global;
+mod guarded;
 mod hardened;
 mod large;
 mod line;
 mod parked;
+mod pools;
 pub mod raw;
 mod resize;
 mod slow;
 mod state;
 mod stats;
+mod system;
 mod thread;
 mod tls;
 

@@ -8,7 +8,7 @@ use tiermalloc_size_class::{Class, MAX_SIZE, SMALL_MAX, class_of, class_of_large
 use tiermalloc_thread_cache::ThreadCache;
 
 use crate::state::MAP;
-use crate::{fatal, large, resize, slow, tls};
+use crate::{pools, resize, slow, tls};
 
 /// Alignment of allocations that ask for none, in bytes.
 pub const MIN_ALIGN: usize = 16;
@@ -26,7 +26,7 @@ pub fn malloc(size: usize) -> *mut u8 {
     // SAFETY: G1, and `id <= 64`.
     let object = unsafe { ThreadCache::pop(tls::cache(), id) };
     if object.is_null() {
-        return slow::alloc(id);
+        return slow::alloc(size, id, MIN_ALIGN);
     }
     object
 }
@@ -45,13 +45,13 @@ pub fn malloc_cached(size: usize) -> *mut u8 {
 #[inline(never)]
 fn malloc_medium(size: usize) -> *mut u8 {
     if size > MAX_SIZE {
-        return large::alloc(size, MIN_ALIGN);
+        return pools::alloc_pages(size, MIN_ALIGN);
     }
     let class = class_of_large(size);
     // SAFETY: G1, and class ids are in range.
     let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
     if object.is_null() {
-        return slow::alloc(class.id());
+        return slow::alloc(size, class.id(), MIN_ALIGN);
     }
     object
 }
@@ -60,18 +60,18 @@ fn malloc_medium(size: usize) -> *mut u8 {
 #[inline(always)]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
     match class_of(size, align) {
-        Some(class) => alloc_class(class),
-        None => large::alloc(size, align),
+        Some(class) => alloc_class(class, size, align),
+        None => pools::alloc_pages(size, align),
     }
 }
 
-/// An object of `class`, or null.
+/// An object of `class`, which serves `size` bytes at `align`, or null.
 #[inline(always)]
-pub(crate) fn alloc_class(class: Class) -> *mut u8 {
+pub(crate) fn alloc_class(class: Class, size: usize, align: usize) -> *mut u8 {
     // SAFETY: G1, and class ids are in range.
     let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
     if object.is_null() {
-        return slow::alloc(class.id());
+        return slow::alloc(size, class.id(), align);
     }
     object
 }
@@ -85,13 +85,13 @@ pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
             // SAFETY: G1, and class ids are in range.
             let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
             if object.is_null() {
-                return slow::alloc_zeroed(class, size);
+                return slow::alloc_zeroed(class, size, align);
             }
             // SAFETY: objects of the class are at least `size` bytes long.
             unsafe { object.write_bytes(0, size) };
             object
         }
-        None => large::alloc_zeroed(size, align),
+        None => pools::alloc_pages_zeroed(size, align),
     }
 }
 
@@ -153,7 +153,7 @@ pub unsafe fn free_sized(pointer: *mut u8, size: usize, align: usize) {
             }
         }
         // SAFETY: passed on to the caller.
-        None => unsafe { large::free(pointer) },
+        None => unsafe { pools::free_pages(pointer) },
     }
 }
 
@@ -189,9 +189,7 @@ pub unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
 pub unsafe fn usable_size(pointer: *mut u8) -> usize {
     match Class::from_id(MAP.class_id(pointer as usize)) {
         Some(class) => class.size(),
-        None => match crate::state::heap().large_at(pointer as usize) {
-            Some(span) => span.bytes(),
-            None => fatal::not_an_allocation("malloc_usable_size", pointer as usize),
-        },
+        // SAFETY: passed on to the caller.
+        None => unsafe { pools::usable_size(pointer) },
     }
 }

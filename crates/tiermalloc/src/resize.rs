@@ -5,9 +5,10 @@ use core::ptr;
 use tiermalloc_page_heap::State;
 use tiermalloc_size_class::{Class, MAX_SIZE, PAGE_SIZE, class_of, pages_for};
 
+use crate::pools::{self, Resize};
 use crate::raw::{self, MIN_ALIGN};
 use crate::state::{MAP, heap};
-use crate::{fatal, hardened, large, slow};
+use crate::{fatal, large, slow, system};
 
 /// C's `realloc`, for a live pointer and any size.
 ///
@@ -55,8 +56,8 @@ pub(crate) unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
 /// As for `raw::realloc`.
 #[inline(never)]
 unsafe fn move_roomy(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
-    // The hardened pool holds a free that names the size against the class.
-    if hardened::is_chosen() {
+    // A free that names the size may be held against the class.
+    if pools::checks_sizes() {
         // SAFETY: passed on to the caller.
         return unsafe { move_to(pointer, old, size, size) };
     }
@@ -76,8 +77,8 @@ fn stays(old: usize, size: usize) -> bool {
 }
 
 /// Moves an allocation of `old` bytes to a new one with room for `roomy`, or else for `size`. When a shrinking block finds no smaller one it
-/// stays as it is, as C programs expect; not in the hardened pool, where a free that names the new size
-/// would be taken for a mistake.
+/// stays as it is, as C programs expect; not where a free that names the new size would be taken for a
+/// mistake.
 ///
 /// # Safety
 /// As for `raw::realloc`.
@@ -90,7 +91,7 @@ unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *m
         new = raw::alloc(size, MIN_ALIGN);
     }
     if new.is_null() {
-        if size <= old && size > 0 && !hardened::is_chosen() {
+        if size <= old && size > 0 && !pools::checks_sizes() {
             slow::set_errno(errno);
             return pointer;
         }
@@ -104,7 +105,27 @@ unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *m
     new
 }
 
-/// Resizes an allocation of whole pages.
+/// Moves a block of `old` bytes to one of exactly `size`, unless it is that.
+///
+/// # Safety
+/// As for [`realloc_pages`].
+#[inline(never)]
+unsafe fn move_exactly(pointer: *mut u8, old: usize, size: usize, align: usize) -> *mut u8 {
+    if size == old {
+        return pointer;
+    }
+    let new = raw::alloc(size, align);
+    if !new.is_null() {
+        // SAFETY: both are live and apart, and each is as long as its size.
+        unsafe {
+            ptr::copy_nonoverlapping(pointer, new, old.min(size));
+            raw::free(pointer);
+        }
+    }
+    new
+}
+
+/// Resizes an allocation of whole pages, or of a pool that makes no others.
 ///
 /// # Safety
 /// `pointer` is a live allocation of whole pages at alignment `align`, not used any more if the
@@ -117,6 +138,17 @@ pub(crate) unsafe fn realloc_pages(
     call: &str,
 ) -> *mut u8 {
     let address = pointer as usize;
+    match pools::resize(call, pointer) {
+        Resize::Pages => {}
+        // SAFETY: passed on to the caller.
+        Resize::Move(old) => return unsafe { move_exactly(pointer, old, size, align) },
+        // SAFETY: passed on to the caller.
+        Resize::System if align <= MIN_ALIGN => return unsafe { system::realloc(pointer, size) },
+        Resize::System => {
+            // SAFETY: passed on to the caller.
+            return unsafe { move_exactly(pointer, system::usable_size(pointer), size, align) };
+        }
+    }
     let Some(span) = heap().large_at(address) else {
         fatal::not_an_allocation(call, address);
     };
@@ -154,16 +186,20 @@ pub(crate) unsafe fn realloc_pages(
     // And the system is to move it from now on.
     let huge = if size > old { large::huge_when_growing() } else { large::HUGE };
     let new = match class_of(size, align) {
-        Some(class) => raw::alloc_class(class),
-        None => match large::span(roomy, align, huge).or_else(|| large::span(size, align, huge)) {
-            // SAFETY: just allocated.
-            Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
-            None => slow::no_memory(),
-        },
+        Some(class) => raw::alloc_class(class, size, align),
+        None => {
+            let guards = pools::guards_pages();
+            let span = |bytes| large::span(bytes, align, huge, guards);
+            match span(roomy).or_else(|| span(size)) {
+                // SAFETY: just allocated.
+                Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
+                None => slow::no_memory(),
+            }
+        }
     };
     if new.is_null() {
         // A sized free looks at the size: only where the block stays one of whole pages may it stay.
-        let by_c = call == "realloc" && !hardened::is_chosen();
+        let by_c = call == "realloc" && !pools::checks_sizes();
         let stays = size <= old && size > 0 && (by_c || class_of(size, align).is_none());
         if stays {
             slow::set_errno(errno);
@@ -174,7 +210,7 @@ pub(crate) unsafe fn realloc_pages(
     // SAFETY: both are live and apart, and each is as long as its size.
     unsafe {
         ptr::copy_nonoverlapping(pointer, new, old.min(size));
-        large::free(pointer);
+        pools::free_pages(pointer);
     }
     new
 }

@@ -3,10 +3,10 @@
 use core::ptr;
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
-use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
+use tiermalloc_thread_cache::{Misuse, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, hardened, large, parked, thread, tls};
+use crate::{fatal, fork, guarded, parked, pools, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
@@ -44,43 +44,61 @@ use libc::__errno_location as errno_location;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use libc::__error as errno_location;
 
-/// An object for the bin with that id, which is empty; 0 stands for a request of no bytes.
+/// `size` bytes at `align`, for which the class with that id is the one, and whose bin is empty; id 0 stands for a
+/// request of no bytes. The arguments are in the order in which the fast paths have them at hand.
 #[cold]
 #[inline(never)]
-pub(crate) fn alloc(id: usize) -> *mut u8 {
+pub(crate) fn alloc(size: usize, id: usize, align: usize) -> *mut u8 {
     let Some(class) = Class::from_id(id.max(1)) else { return no_memory() };
-    let mut object = alloc_once(class);
-    if object.is_null() {
-        reclaim();
-        object = alloc_once(class);
+    match thread::own() {
+        Some(cache) => alloc_with(cache, class, false),
+        None => alloc_without(size, class, align, false),
     }
-    if object.is_null() { no_memory() } else { object }
 }
 
-fn alloc_once(class: Class) -> *mut u8 {
-    let Some(cache) = thread::current() else {
-        if hardened::is_chosen() {
-            return hardened::alloc(class);
-        }
-        return CENTRAL.fetch(class, 1).head;
-    };
+/// [`alloc`] in a thread that has a cache: then the class is all that matters. `last`: everything that was cached
+/// has been given up.
+#[inline(never)]
+fn alloc_with(cache: &ThreadCache, class: Class, last: bool) -> *mut u8 {
     // Not only for bin 0: making the cache may have filled this bin.
     // SAFETY: the cache is the thread's own.
-    unsafe {
+    let object = unsafe {
         let object = ThreadCache::pop(cache, class.id());
         if !object.is_null() {
             return object;
         }
         certain(cache.refill(class, &CENTRAL, &BUDGET, &REGISTRY))
+    };
+    if object.is_null() { alloc_at_last(class.size(), class, 1, last) } else { object }
+}
+
+/// [`alloc`] in a thread that has no cache: it gets one now, or does without.
+#[cold]
+#[inline(never)]
+fn alloc_without(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
+    if let Some(cache) = thread::current() {
+        return alloc_with(cache, class, last);
     }
+    let object = pools::alloc(class, size, align);
+    if object.is_null() { alloc_at_last(size, class, align, last) } else { object }
+}
+
+/// Once more, with everything that is cached given up; unless that was done before.
+#[cold]
+#[inline(never)]
+fn alloc_at_last(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
+    if last {
+        return no_memory();
+    }
+    reclaim();
+    alloc_without(size, class, align, true)
 }
 
 /// [`alloc`] of `size` bytes, all zero.
 #[cold]
 #[inline(never)]
-pub(crate) fn alloc_zeroed(class: Class, size: usize) -> *mut u8 {
-    if hardened::is_chosen() {
-        let object = hardened::alloc_zeroed(class, size);
+pub(crate) fn alloc_zeroed(class: Class, size: usize, align: usize) -> *mut u8 {
+    if let Some(object) = pools::alloc_zeroed(class, size, align) {
         if !object.is_null() {
             return object;
         }
@@ -96,7 +114,7 @@ pub(crate) fn alloc_zeroed(class: Class, size: usize) -> *mut u8 {
             return object.as_ptr();
         }
     }
-    let object = alloc(class.id());
+    let object = alloc(size, class.id(), align);
     if !object.is_null() {
         // SAFETY: as above.
         unsafe { object.write_bytes(0, size) };
@@ -119,7 +137,7 @@ pub(crate) unsafe fn free(pointer: *mut u8) {
                 free_class(id, pointer);
             }
         } else if !pointer.is_null() {
-            large::free(pointer);
+            pools::free_pages(pointer);
         }
     }
 }
@@ -130,8 +148,8 @@ pub(crate) unsafe fn free(pointer: *mut u8) {
 /// As for `raw::free`.
 #[inline(never)]
 pub(crate) unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
-    if hardened::is_chosen() && !pointer.is_null() {
-        hardened::check_claim(pointer, size, align);
+    if !pointer.is_null() {
+        pools::check_claim(pointer, size, align);
     }
     // SAFETY: passed on to the caller.
     unsafe { free(pointer) }
@@ -150,19 +168,14 @@ pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
         fatal::misuse(Misuse::NotAnObject(object, class));
     }
     // SAFETY: passed on to the caller.
-    certain(unsafe {
+    unsafe {
         match thread::current() {
-            Some(cache) => cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY),
-            None if hardened::is_chosen() => {
-                hardened::free(class, object);
-                Ok(())
+            Some(cache) => {
+                certain(cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY));
             }
-            None => {
-                Chain::link(object, ptr::null_mut());
-                CENTRAL.store_to_spans(class, Chain { head: object, count: 1 })
-            }
+            None => pools::free(class, object),
         }
-    });
+    }
 }
 
 /// The last resort before an allocation fails: everything that is cached here and not in use.
@@ -175,14 +188,13 @@ pub(crate) fn reclaim() {
     }
     flush_shared();
     heap().unmap_free();
+    guarded::unmap_free();
 }
 
 /// Sends what all threads share, and nobody has, to the spans.
 fn flush_shared() {
     thread::take_down_parked();
-    if hardened::is_chosen() {
-        hardened::flush();
-    }
+    pools::flush();
     for class in Class::all() {
         certain(CENTRAL.drain(class, usize::MAX));
     }
@@ -190,9 +202,7 @@ fn flush_shared() {
 
 /// See [`crate::verify`].
 pub(crate) fn verify() {
-    if hardened::is_chosen() {
-        hardened::verify();
-    }
+    pools::verify();
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe {
@@ -207,6 +217,9 @@ pub(crate) fn verify() {
 
 /// See [`crate::trim`].
 pub(crate) fn trim(keep: usize) -> usize {
+    if let Some(released) = pools::trim(keep) {
+        return released;
+    }
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });

@@ -5,7 +5,7 @@ use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
 
 use crate::state::{CENTRAL, REGISTRY, heap};
 use crate::thread::CACHE_BYTES;
-use crate::{hardened, parked};
+use crate::{parked, pools};
 
 /// A snapshot of the process's heap, in bytes. It is put together tier by tier while other threads go
 /// on, so sums may be off by what moved meanwhile.
@@ -18,7 +18,7 @@ pub struct Stats {
     pub thread_caches: usize,
     /// In transfer caches.
     pub transfer_caches: usize,
-    /// Freed objects that wait in the hardened pool's quarantine.
+    /// Freed objects that wait in the quarantine of the hardened pool, or of the guarded one.
     pub quarantine: usize,
     /// Free objects and tails in spans that also hold live ones.
     pub span_free: usize,
@@ -61,7 +61,7 @@ pub fn stats() -> Stats {
     let mut stats = Stats { threads, ..Stats::default() };
     let mut objects = 0;
     // Before the central cache is asked: what leaves meanwhile counts as nothing twice.
-    stats.quarantine = hardened::held();
+    stats.quarantine = pools::held();
     for class in Class::all() {
         let per_class = CENTRAL.stats(class);
         let transfer = per_class.transfer.min(per_class.out);
@@ -82,5 +82,10 @@ pub fn stats() -> Stats {
     stats.free_clean = (pages.free_pages - pages.dirty_pages) * PAGE_SIZE;
     stats.metadata = pages.record_live_bytes + caches;
     stats.mapped = pages.reserved_pages * PAGE_SIZE + stats.huge + pages.record_bytes;
+    let beside = pools::beside();
+    stats.live += beside.live;
+    stats.quarantine += beside.waiting;
+    stats.metadata += beside.metadata;
+    stats.mapped += beside.mapped;
     stats
 }

@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_thread_cache::ThreadCache;
 
-use crate::config::{self, Pool};
+use crate::config;
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
 use crate::{background, fatal, fork, parked, slow, tls};
 
@@ -40,6 +40,17 @@ pub(crate) fn current() -> Option<&'static ThreadCache> {
 }
 
 /// The calling thread's cache, if it has one.
+#[inline]
+pub(crate) fn own() -> Option<&'static ThreadCache> {
+    let cache = tls::cache();
+    if cache == EMPTY.as_ptr() || cache == DEAD.as_ptr() {
+        return None;
+    }
+    // SAFETY: as above.
+    Some(unsafe { &*cache })
+}
+
+/// [`own`], as a pointer.
 pub(crate) fn existing() -> Option<NonNull<ThreadCache>> {
     let cache = tls::cache();
     if cache == EMPTY.as_ptr() || cache == DEAD.as_ptr() {
@@ -54,7 +65,7 @@ const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
 #[cold]
 #[inline(never)]
 fn create() -> Option<&'static ThreadCache> {
-    if config::get().pool != Pool::Tiered {
+    if !config::get().pool.caches() {
         // For good, without a key: nothing has to be taken down at the thread's end.
         tls::set_cache(DEAD.as_ptr());
         fork::install();

@@ -25,6 +25,7 @@ use core::cell::UnsafeCell;
 use tiermalloc_sync::atomic::{AtomicU8, Ordering};
 
 use crate::line::Line;
+use crate::pools;
 
 /// Who serves an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,8 +201,10 @@ fn decide() {
             Ordering::Acquire,
         ) {
             Ok(_) => {
+                let mut config = read();
+                pools::settle(&mut config);
                 // SAFETY: ours alone while it is being decided.
-                unsafe { *DECISION.config.get() = read() };
+                unsafe { *DECISION.config.get() = config };
                 DECISION.state.store(DECIDED, Ordering::Release);
                 return;
             }

@@ -23,7 +23,7 @@ use tiermalloc_central_cache::Past;
 use tiermalloc_page_heap::Span;
 use tiermalloc_size_class::{Class, class_of};
 
-use crate::config::{self, Pool};
+use crate::config;
 use crate::fatal;
 use crate::raw::MIN_ALIGN;
 use crate::slow::certain;
@@ -34,12 +34,6 @@ use quarantine::{Quarantine, Twice};
 
 /// Freed objects that wait. All zero, so it lies in `.bss` and costs no memory in the other pools.
 static QUARANTINE: Quarantine = Quarantine::new();
-
-/// Whether this pool serves.
-#[inline]
-pub(crate) fn is_chosen() -> bool {
-    config::get().pool == Pool::Hardened
-}
 
 /// An object of `class`, or null.
 pub(crate) fn alloc(class: Class) -> *mut u8 {

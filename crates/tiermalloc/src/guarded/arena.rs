@@ -1,0 +1,261 @@
+//! The places of all objects, and the queue of those that were freed.
+//!
+//! A page heap of its own hands out addresses, with a page map of its own: the two heaps of a process must not take
+//! each other's free spans for neighbours. It never touches what its spans are made of, which is closed.
+
+use core::ptr::{self, NonNull};
+
+use tiermalloc_page_heap::{PageHeap, Span, State};
+use tiermalloc_page_map::PageMap;
+use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
+use tiermalloc_sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use tiermalloc_sync::{Mutex, RawFutexMutex, force_unlock, leak_locked, sys};
+
+use super::pages::ClosedPages;
+use super::place::Place;
+use crate::pools::Beside;
+
+/// Blocks in the queue, however small they are: each keeps two pages of addresses and a record of 64 bytes.
+const MOST_WAITING: usize = 32 * 1024;
+
+pub(super) struct Arena {
+    map: PageMap<Span>,
+    heap: PageHeap<'static, RawFutexMutex, ClosedPages>,
+    queue: Mutex<RawFutexMutex, Queue>,
+    /// Bytes of live blocks.
+    live: AtomicUsize,
+}
+
+/// What was freed, oldest first, linked through the records.
+struct Queue {
+    oldest: *mut Span,
+    newest: *mut Span,
+    blocks: usize,
+    bytes: usize,
+}
+
+// SAFETY: the records that it refers to are reached under its lock only.
+unsafe impl Send for Queue {}
+
+/// A block, as its record has it.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub size: usize,
+    pub align: usize,
+    pub freed: bool,
+    start: usize,
+}
+
+/// In the second word of a record's note, beside the alignment.
+const FREED: u64 = 1 << 63;
+
+impl Block {
+    fn of(span: &Span) -> Self {
+        let [size, word] = span.note();
+        Self {
+            size: size as usize,
+            align: (word & !FREED) as usize,
+            freed: word & FREED != 0,
+            start: span.address(),
+        }
+    }
+
+    fn note(&self) -> [u64; 2] {
+        [self.size as u64, self.align as u64 | if self.freed { FREED } else { 0 }]
+    }
+
+    fn place(&self) -> Option<Place> {
+        Place::of(self.size, self.align, sys::os_page_size())
+    }
+
+    /// Where the object starts.
+    pub(super) fn object(&self) -> usize {
+        self.start + self.place().map_or(0, |place| place.object)
+    }
+
+    /// Where the open pages start, and their length.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.start, self.place().map_or(0, |place| place.open))
+    }
+}
+
+/// Null while the pool does not serve.
+static ARENA: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
+
+/// The arena, if the pool serves.
+#[inline]
+pub(super) fn arena() -> Option<&'static Arena> {
+    // SAFETY: stored by `prepare` once it was complete, and never given back.
+    unsafe { ARENA.load(Ordering::Acquire).as_ref() }
+}
+
+/// Makes the arena, of which there is one; `false`: there is no memory for it. Its 3.3 MiB are addresses, which
+/// no other pool pays for.
+pub(super) fn prepare() -> bool {
+    if arena().is_some() {
+        return true;
+    }
+    let bytes = size_of::<Arena>().next_multiple_of(sys::os_page_size().max(PAGE_SIZE));
+    let Some(start) = sys::map_anonymous(0, bytes) else { return false };
+    let arena = start as *mut Arena;
+    // SAFETY: fresh memory of that size, zero, aligned to a page, and never given back. All zero is an empty map, and
+    // no live bytes.
+    unsafe {
+        let map: &'static PageMap<Span> = &*(&raw const (*arena).map);
+        (&raw mut (*arena).heap).write(PageHeap::new(map, ClosedPages::new()));
+        (&raw mut (*arena).queue).write(Mutex::new(Queue::new()));
+    }
+    ARENA.store(arena, Ordering::Release);
+    true
+}
+
+impl Arena {
+    /// A block of `size` bytes at `align`, open.
+    pub(super) fn alloc(&self, size: usize, align: usize) -> Option<Block> {
+        let place = Place::of(size, align, sys::os_page_size())?;
+        let (pages, align_pages) = (place.bytes >> PAGE_SHIFT, place.align >> PAGE_SHIFT);
+        let span = self.heap.alloc_large(pages, align_pages).or_else(|| {
+            // What waits may be all the addresses that there are.
+            self.flush();
+            self.heap.alloc_large(pages, align_pages)
+        })?;
+        // SAFETY: just allocated, so the record is ours, and its pages are closed (K1).
+        unsafe {
+            let record = span.as_ref();
+            let block = Block { size, align, freed: false, start: record.address() };
+            if place.open > 0 && !self.heap.source().open(block.start, place.open) {
+                let _ = self.heap.free_large(block.start);
+                return None;
+            }
+            record.set_note(block.note());
+            self.live.fetch_add(size, Ordering::Relaxed);
+            Some(block)
+        }
+    }
+
+    /// The record of the block whose first page `address` lies in.
+    fn record_at(&self, address: usize) -> Option<&Span> {
+        // SAFETY: records of registered spans are valid; that of a block stays one while it lives or waits.
+        let span = unsafe { self.map.span(address)?.as_ref() };
+        (span.state() == State::Large).then_some(span)
+    }
+
+    /// The block whose first page `address` lies in.
+    pub(super) fn block_at(&self, address: usize) -> Option<Block> {
+        self.record_at(address).map(Block::of)
+    }
+
+    /// Marks the block whose object starts at `address` as freed, and returns it as it was: two threads that free it
+    /// see each other. `None`: there is no block.
+    pub(super) fn give_up(&self, address: usize) -> Option<Block> {
+        let _queue = self.queue.lock();
+        let record = self.record_at(address)?;
+        let block = Block::of(record);
+        if block.object() == address && !block.freed {
+            record.set_note(Block { freed: true, ..block }.note());
+        }
+        Some(block)
+    }
+
+    /// Closes a block that was given up, and lets it wait; others leave for it, so that no more than `most` bytes
+    /// do.
+    ///
+    /// # Safety
+    /// The block was given up by the caller.
+    pub(super) unsafe fn retire(&self, block: &Block, most: usize) {
+        self.live.fetch_sub(block.size, Ordering::Relaxed);
+        let (start, bytes) = block.open();
+        // SAFETY: nobody uses the block any more; its pages were opened in one piece.
+        if bytes > 0 && !unsafe { self.heap.source().close(start, bytes) } {
+            // Its addresses are never used again.
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if let Some(record) = self.record_at(block.start) {
+            queue.push(record);
+        }
+        while queue.bytes > most || queue.blocks > MOST_WAITING {
+            self.leave(&mut queue);
+        }
+    }
+
+    /// The oldest block's addresses are free.
+    fn leave(&self, queue: &mut Queue) {
+        if let Some(record) = queue.pop() {
+            // SAFETY: an allocation of the heap's, closed, that nobody uses (K2).
+            let _ = unsafe { self.heap.free_large(record.as_ref().address()) };
+        }
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn flush(&self) {
+        let mut queue = self.queue.lock();
+        while queue.blocks > 0 {
+            self.leave(&mut queue);
+        }
+    }
+
+    /// Gives free addresses back.
+    pub(super) fn unmap_free(&self) {
+        self.heap.unmap_free();
+    }
+
+    pub(super) fn figures(&self) -> Beside {
+        let pages = self.heap.stats();
+        let waiting = self.queue.lock().bytes;
+        Beside {
+            live: self.live.load(Ordering::Relaxed),
+            waiting,
+            mapped: (pages.reserved_pages << PAGE_SHIFT) + pages.record_bytes,
+            metadata: pages.record_live_bytes,
+        }
+    }
+
+    pub(super) fn lock_for_fork(&self) {
+        leak_locked(&self.queue);
+        self.heap.lock_for_fork();
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) was called by the thread that forked.
+    pub(super) unsafe fn unlock_after_fork(&self) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            self.heap.unlock_after_fork();
+            force_unlock(&self.queue);
+        }
+    }
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { oldest: ptr::null_mut(), newest: ptr::null_mut(), blocks: 0, bytes: 0 }
+    }
+
+    /// Links are the owner's while a span is large, and the queue owns what waits.
+    fn push(&mut self, record: &Span) {
+        let here = ptr::from_ref(record).cast_mut();
+        record.next.set(ptr::null_mut());
+        match NonNull::new(self.newest) {
+            // SAFETY: a record in the queue, which is valid.
+            Some(newest) => unsafe { newest.as_ref() }.next.set(here),
+            None => self.oldest = here,
+        }
+        self.newest = here;
+        self.blocks += 1;
+        self.bytes += Block::of(record).size;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Span>> {
+        let oldest = NonNull::new(self.oldest)?;
+        // SAFETY: a record in the queue, which is valid.
+        let record = unsafe { oldest.as_ref() };
+        self.oldest = record.next.get();
+        if self.oldest.is_null() {
+            self.newest = ptr::null_mut();
+        }
+        self.blocks -= 1;
+        self.bytes -= Block::of(record).size;
+        Some(oldest)
+    }
+}
