@@ -28,6 +28,8 @@ fn what_is_right_applies_in_silence() {
         " , ,",
         "pool=tiered",
         "pool=central",
+        "pool=guarded",
+        "pool=system",
         " pool = hardened , quarantine = 1MiB , zero_on_free = true ",
         "quarantine=0,pool=tiered,quarantine=65536",
     ] {

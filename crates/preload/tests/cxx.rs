@@ -21,7 +21,7 @@ fn the_new_handler_is_asked_until_it_frees_throws_or_resigns() {
 #[test]
 fn a_library_loaded_locally_by_a_c_program_catches_bad_alloc() {
     let plugin = compile(&plugin("plugin.cc"));
-    succeeds(preloaded(compile(&plain("local_scope.c"))).arg(plugin));
+    passes("local_scope.c", &[plugin.to_str().expect("a path in UTF-8")]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ const SIGSEGV: i32 = 11;
 
 const TABLE: &str = include_str!("../../../docs/misuse.md");
 /// The columns behind that of the bug and that of its description.
-const POOLS: &[&str] = &["tiered", "central", "hardened"];
+const POOLS: &[&str] = &["tiered", "central", "hardened", "guarded"];
 
 struct Row {
     bug: &'static str,

@@ -1,21 +1,18 @@
 //! What each pool promises beside the same malloc.
 mod support;
 
-use std::process::Command;
+use support::{compile, passes_with, plain, preloaded, skipped_on_system, succeeds};
 
-use support::{compile, plain, preloaded, skipped_on_system, succeeds};
+const POOLS: [&str; 5] = ["tiered", "central", "hardened", "guarded", "system"];
 
-fn configured(program: &str, configuration: &str) -> Command {
-    let mut command = preloaded(compile(&plain(program)));
-    command.env("TIERMALLOC_CONF", configuration);
-    command
-}
-
-fn passes_with(configuration: &str, program: &str, arguments: &[&str]) {
-    if skipped_on_system("a pool of our own") {
+/// In each pool but the default one, in which other tests run the program, unless it is exempt.
+fn passes_in_each(program: &str, arguments: &[&str]) {
+    if skipped_on_system("pools of our own") {
         return;
     }
-    succeeds(configured(program, configuration).args(arguments));
+    for pool in &POOLS[1..] {
+        passes_with(&format!("pool={pool}"), program, arguments);
+    }
 }
 
 #[test]
@@ -45,10 +42,37 @@ fn without_a_quarantine_memory_is_used_again_at_once() {
 
 #[test]
 fn an_empty_heap_of_each_pool_looks_alike_to_malloc_info() {
-    if skipped_on_system("figures of our own") {
-        return;
-    }
-    for pool in ["tiered", "central", "hardened"] {
-        succeeds(&mut configured("malloc_info.c", &format!("pool={pool}")));
-    }
+    passes_in_each("malloc_info.c", &[]);
+}
+
+/// A program for each promise of the C surface: what is quick. `cargo xtask ci pools` runs all of them in all pools.
+macro_rules! in_each_pool {
+    ($($test:ident: $program:literal $(, $argument:literal)*;)*) => {$(
+        #[test]
+        fn $test() {
+            passes_in_each($program, &[$($argument),*]);
+        }
+    )*};
+}
+
+in_each_pool! {
+    zero_bytes_are_a_block_of_their_own: "zero_sizes.c";
+    every_block_is_aligned: "alignment.c";
+    the_usable_size_may_be_used: "usable_size.c";
+    absurd_sizes_get_null: "absurd_sizes.c";
+    errno_is_left_alone: "errno_kept.c";
+    the_aligned_entry_points_keep_their_rules: "aligned_rules.c";
+    every_alias_means_the_same_heap: "aliases.c";
+    all_forms_of_new_and_delete_pair: "new_delete_forms.cc";
+    bad_alloc_is_thrown: "bad_alloc.cc";
+    replaced_operators_serve: "replaced_new.cc";
+    constructors_have_memory_before_main: "early.c";
+    a_resolver_has_memory_in_the_middle_of_relocation: "resolver.c";
+    a_child_owns_what_its_parent_had: "fork_single.c";
+    a_daemon_that_forked_twice_serves_with_threads: "daemon.c";
+    key_destructors_allocate_in_every_round: "key_destructors.c";
+    thread_local_destructors_allocate_to_the_last: "local_destructors.cc";
+    a_thousand_threads_at_once_leave_nothing_behind: "thousand_alive.c";
+    a_handler_that_forks_does_not_hang: "fork_in_handler.c";
+    a_handler_may_end_the_program: "exit_in_handler.c";
 }

@@ -32,6 +32,8 @@ static EXACT: AtomicBool = AtomicBool::new(false);
 /// Whether whole pages are the page heap's, and nothing is held against anything: what the default pool asks first.
 /// Written before the pool is chosen.
 static PLAIN: AtomicBool = AtomicBool::new(false);
+/// Whether there may be objects of the hardened pool. Written before the pool is chosen.
+static CHECKS: AtomicBool = AtomicBool::new(false);
 
 impl Pool {
     /// Whether threads have caches.
@@ -68,6 +70,7 @@ pub(crate) fn settle(config: &mut Config) {
     };
     // Relaxed: published with the choice.
     EXACT.store(matches!(config.pool, Pool::Guarded | Pool::System), Ordering::Relaxed);
+    CHECKS.store(config.pool.checks_sizes(), Ordering::Relaxed);
     PLAIN.store(matches!(config.pool, Pool::Tiered | Pool::Central), Ordering::Relaxed);
 }
 
@@ -285,9 +288,10 @@ pub(crate) fn flush() {
     }
 }
 
-/// Looks at what waits for traces of a write.
+/// Looks at what waits for traces of a write. A signal's handler may end the program in the middle of the choice, so
+/// this one does not wait for it.
 pub(crate) fn verify() {
-    if chosen().checks_sizes() {
+    if CHECKS.load(Ordering::Relaxed) {
         hardened::verify();
     }
 }

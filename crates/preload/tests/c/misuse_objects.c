@@ -167,6 +167,25 @@ static void write_past_an_object_into_a_free_one(void)
     write_past(low);
 }
 
+static void write_past_an_object_and_free_it(void)
+{
+    volatile char *low, *high;
+    neighbours(100, &low, &high);
+    announced(low);
+    write_past(low);
+    free((void *)low);
+}
+
+/* One byte behind a size that is a multiple of every alignment that C asks for. */
+static void write_one_byte_past_96(void)
+{
+    volatile char *low, *high;
+    neighbours(96, &low, &high);
+    announced(low);
+    low[96] = 1;
+    past();
+}
+
 static void write_past_a_large_block(void)
 {
     volatile char *low, *high;
@@ -202,6 +221,8 @@ static const struct bug bugs[] = {
     {"read-after-free", read_of_a_freed_object},
     {"overflow-into-live", write_past_an_object_into_a_live_one},
     {"overflow-into-free", write_past_an_object_into_a_free_one},
+    {"overflow-then-free", write_past_an_object_and_free_it},
+    {"overflow-by-one", write_one_byte_past_96},
     {"overflow-large", write_past_a_large_block},
     {"underflow-large", write_before_a_large_block},
 };

@@ -16,6 +16,8 @@
 // Every driver is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod exempt;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -193,8 +195,19 @@ pub fn preloaded(program: impl AsRef<OsStr>) -> Command {
         None => command.env("TIERMALLOC_TEST_SYSTEM", "1"),
         Some(path) => command.env("LD_PRELOAD", path),
     };
-    if let Some(configuration) = std::env::var_os("TIERMALLOC_TEST_CONF") {
+    match std::env::var("TIERMALLOC_TEST_CONF") {
+        Ok(configuration) => configured(command, &configuration),
+        Err(_) => command,
+    }
+}
+
+/// A command with a configuration. In the pool `system` the programs expect what they expect of that.
+pub fn configured(mut command: Command, configuration: &str) -> Command {
+    if shared_object().is_some() {
         command.env("TIERMALLOC_CONF", configuration);
+        if configuration.contains("pool=system") {
+            command.env("TIERMALLOC_TEST_SYSTEM", "1");
+        }
     }
     command
 }
@@ -296,5 +309,19 @@ pub fn succeeds(command: &mut Command) -> Outcome {
 
 /// Compiles a program of `tests/c/` and demands that it succeeds under the library.
 pub fn passes(name: &str, arguments: &[&str]) {
-    succeeds(preloaded(compile(&plain(name))).args(arguments));
+    let configuration = std::env::var("TIERMALLOC_TEST_CONF").unwrap_or_default();
+    passes_with(&configuration, name, arguments);
+}
+
+/// The same with a configuration, unless the program is exempt from its pool.
+pub fn passes_with(configuration: &str, name: &str, arguments: &[&str]) {
+    if let Some(reason) = exempt::reason(name, arguments, configuration) {
+        println!("skipped: {name} with {configuration}: {reason}");
+        return;
+    }
+    let mut command = preloaded(compile(&plain(name)));
+    if !configuration.is_empty() {
+        command = configured(command, configuration);
+    }
+    succeeds(command.args(arguments));
 }

@@ -115,9 +115,12 @@ impl Arena {
         let place = Place::of(size, align, sys::os_page_size())?;
         let (pages, align_pages) = (place.bytes >> PAGE_SHIFT, place.align >> PAGE_SHIFT);
         let span = self.heap.alloc_large(pages, align_pages).or_else(|| {
-            // What waits may be all the addresses that there are.
+            // What waits, or lies free in pieces, may be all the addresses that there are.
             self.flush();
-            self.heap.alloc_large(pages, align_pages)
+            self.heap.alloc_large(pages, align_pages).or_else(|| {
+                self.heap.unmap_free();
+                self.heap.alloc_large(pages, align_pages)
+            })
         })?;
         // SAFETY: just allocated, so the record is ours, and its pages are closed (K1).
         unsafe {
