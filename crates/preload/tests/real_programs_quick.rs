@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Outcome, bare, preloaded, run, scratch};
+use support::{Outcome, bare, configured, preloaded, run, scratch, shared_object};
 
 /// What a program has to do: a shell script, run in an empty directory that holds `files`.
 struct Load<'a> {
@@ -14,6 +14,7 @@ struct Load<'a> {
     needs: &'a [&'a str],
     files: &'a [(&'a str, &'a str)],
     script: &'a str,
+    pools: &'a [&'a str],
 }
 
 fn is_installed(program: &str) -> bool {
@@ -52,18 +53,31 @@ fn prints_the_same(name: &str, load: &Load<'_>) {
     let without = once(load, &directory, bare(shell));
     assert!(without.status.success(), "{name} fails by itself: {}", without.report());
     assert!(without.stdout.len() > 10, "{name} prints nothing to compare: {}", without.report());
-    let with = once(load, &directory, preloaded(shell));
-    let same = with.status == without.status
-        && with.stdout == without.stdout
-        && with.stderr == without.stderr;
-    assert!(same, "{name}\nwithout: {}\nwith: {}", without.report(), with.report());
+    let check = |what: &str, command: Command| {
+        let with = once(load, &directory, command);
+        let same = with.status == without.status
+            && with.stdout == without.stdout
+            && with.stderr == without.stderr;
+        assert!(same, "{name}, {what}\nwithout: {}\nwith: {}", without.report(), with.report());
+    };
+    check("as configured", preloaded(shell));
+    if shared_object().is_some() {
+        for pool in load.pools {
+            check(pool, configured(preloaded(shell), &format!("pool={pool}")));
+        }
+    }
 }
+
+/// The pools that a program runs in besides. All run in all of them; here those that take seconds for it do.
+const ALL: &[&str] = &["central", "hardened", "guarded", "system"];
+const ALL_BUT_GUARDED: &[&str] = &["central", "hardened", "system"];
 
 #[test]
 fn bash_runs_pipes_and_substitutions() {
     prints_the_same(
         "bash",
         &Load {
+            pools: ALL,
             needs: &["bash", "seq", "sort", "awk", "sed", "tr", "wc"],
             files: &[],
             script: r#"
@@ -95,6 +109,7 @@ fn python_does_json_regex_threads_and_processes() {
     prints_the_same(
         "python3",
         &Load {
+            pools: ALL_BUT_GUARDED,
             needs: &["python3"],
             files: &[(
                 "load.py",
@@ -148,6 +163,7 @@ fn perl_does_hashes_regexes_sorts_and_forks() {
     prints_the_same(
         "perl",
         &Load {
+            pools: ALL,
             needs: &["perl"],
             files: &[(
                 "load.pl",
@@ -176,6 +192,7 @@ fn sqlite_fills_indexes_and_groups_a_database() {
     prints_the_same(
         "sqlite3",
         &Load {
+            pools: ALL,
             needs: &["sqlite3"],
             files: &[(
                 "load.sql",
@@ -203,6 +220,7 @@ fn git_commits_packs_and_walks_history() {
     prints_the_same(
         "git",
         &Load {
+            pools: ALL_BUT_GUARDED,
             needs: &["git", "seq"],
             files: &[],
             script: r#"
@@ -234,6 +252,7 @@ fn gcc_compiles_templates_to_the_same_code() {
     prints_the_same(
         "gcc",
         &Load {
+            pools: ALL_BUT_GUARDED,
             needs: &["gcc", "g++"],
             files: &[(
                 "load.cc",
@@ -272,6 +291,7 @@ fn xz_packs_with_threads_and_unpacks() {
     prints_the_same(
         "xz",
         &Load {
+            pools: ALL,
             needs: &["xz", "awk"],
             files: &[],
             script: &format!(
@@ -286,6 +306,7 @@ fn zstd_packs_with_threads_and_unpacks() {
     prints_the_same(
         "zstd",
         &Load {
+            pools: ALL,
             needs: &["zstd", "awk"],
             files: &[],
             script: &format!(
@@ -300,6 +321,7 @@ fn node_runs_maps_buffers_and_workers() {
     prints_the_same(
         "node",
         &Load {
+            pools: ALL_BUT_GUARDED,
             needs: &["node"],
             files: &[(
                 "load.js",

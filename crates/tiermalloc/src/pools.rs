@@ -23,7 +23,7 @@ use tiermalloc_thread_cache::Chain;
 
 use crate::config::{self, Config, Pool};
 use crate::line::Line;
-use crate::slow::certain;
+use crate::slow::{certain, expect_aligned};
 use crate::state::{CENTRAL, MAP, heap};
 use crate::{fatal, guarded, hardened, large, system};
 
@@ -127,14 +127,14 @@ pub(crate) unsafe fn free(class: Class, object: *mut u8) {
     unsafe {
         match chosen() {
             Pool::Tiered | Pool::Central => {
+                expect_aligned(object, class);
                 Chain::link(object, ptr::null_mut());
                 certain(CENTRAL.store_to_spans(class, Chain { head: object, count: 1 }));
             }
-            Pool::Hardened => hardened::free(class, object),
-            Pool::Guarded => {
-                if !guarded::free(object, Some(class)) {
-                    hardened::free(class, object);
-                }
+            Pool::Guarded if guarded::free(object, Some(Some(class))) => {}
+            Pool::Hardened | Pool::Guarded => {
+                expect_aligned(object, class);
+                hardened::free(class, object);
             }
             Pool::System => system::free(object),
         }
@@ -188,18 +188,28 @@ fn alloc_pages_zeroed_otherwise(size: usize, align: usize) -> *mut u8 {
 #[inline(never)]
 pub(crate) unsafe fn free_pages(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
-    unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer) } }
+    unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer, false) } }
+}
+
+/// [`free_pages`] by a caller who names a size that no class serves.
+///
+/// # Safety
+/// As for [`free_pages`].
+#[inline(never)]
+pub(crate) unsafe fn free_pages_sized(pointer: *mut u8) {
+    // SAFETY: passed on to the caller.
+    unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer, true) } }
 }
 
 /// # Safety
 /// As for [`free_pages`].
 #[cold]
 #[inline(never)]
-unsafe fn free_pages_otherwise(pointer: *mut u8) {
+unsafe fn free_pages_otherwise(pointer: *mut u8, sized: bool) {
     // SAFETY: passed on to the caller.
     unsafe {
         match chosen() {
-            Pool::Guarded if guarded::free(pointer, None) => {}
+            Pool::Guarded if guarded::free(pointer, sized.then_some(None)) => {}
             Pool::Tiered | Pool::Central | Pool::Hardened | Pool::Guarded => large::free(pointer),
             Pool::System => system::free(pointer),
         }
@@ -220,6 +230,8 @@ pub(crate) fn checks_sizes() -> bool {
 
 /// How a block is resized that does not stay as it is for its class's sake.
 pub(crate) enum Resize {
+    /// Not at all: it is what is wanted.
+    Stay,
     /// As whole pages of the heap.
     Pages,
     /// By moving it: so many bytes are in it.
@@ -228,9 +240,9 @@ pub(crate) enum Resize {
     System,
 }
 
-/// How the block at `pointer` is resized, for `call`.
+/// How the block at `pointer` becomes one of `size` bytes at `align`, for `call`.
 #[inline]
-pub(crate) fn resize(call: &str, pointer: *mut u8) -> Resize {
+pub(crate) fn resize(call: &str, pointer: *mut u8, size: usize, align: usize) -> Resize {
     if is_plain() {
         return Resize::Pages;
     }
@@ -238,7 +250,11 @@ pub(crate) fn resize(call: &str, pointer: *mut u8) -> Resize {
         Pool::Tiered | Pool::Central | Pool::Hardened => Resize::Pages,
         Pool::Guarded => match Class::from_id(MAP.class_id(pointer as usize)) {
             Some(class) => Resize::Move(class.size()),
-            None => guarded::usable_size(call, pointer).map_or(Resize::Pages, Resize::Move),
+            None => match guarded::made_for(call, pointer) {
+                Some(made) if made == (size, align) => Resize::Stay,
+                Some((bytes, _)) => Resize::Move(bytes),
+                None => Resize::Pages,
+            },
         },
         Pool::System => Resize::System,
     }
@@ -257,7 +273,7 @@ pub(crate) unsafe fn usable_size(pointer: *mut u8) -> usize {
     };
     match chosen() {
         Pool::Tiered | Pool::Central | Pool::Hardened => pages(),
-        Pool::Guarded => guarded::usable_size(CALL, pointer).unwrap_or_else(pages),
+        Pool::Guarded => guarded::made_for(CALL, pointer).map_or_else(pages, |(bytes, _)| bytes),
         // SAFETY: passed on to the caller.
         Pool::System => unsafe { system::usable_size(pointer) },
     }

@@ -153,7 +153,7 @@ pub unsafe fn free_sized(pointer: *mut u8, size: usize, align: usize) {
             }
         }
         // SAFETY: passed on to the caller.
-        None => unsafe { pools::free_pages(pointer) },
+        None => unsafe { pools::free_pages_sized(pointer) },
     }
 }
 

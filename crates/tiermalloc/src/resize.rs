@@ -105,15 +105,12 @@ unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *m
     new
 }
 
-/// Moves a block of `old` bytes to one of exactly `size`, unless it is that.
+/// Moves a block of `old` bytes to one of `size`.
 ///
 /// # Safety
 /// As for [`realloc_pages`].
 #[inline(never)]
 unsafe fn move_exactly(pointer: *mut u8, old: usize, size: usize, align: usize) -> *mut u8 {
-    if size == old {
-        return pointer;
-    }
     let new = raw::alloc(size, align);
     if !new.is_null() {
         // SAFETY: both are live and apart, and each is as long as its size.
@@ -138,7 +135,8 @@ pub(crate) unsafe fn realloc_pages(
     call: &str,
 ) -> *mut u8 {
     let address = pointer as usize;
-    match pools::resize(call, pointer) {
+    match pools::resize(call, pointer, size, align) {
+        Resize::Stay => return pointer,
         Resize::Pages => {}
         // SAFETY: passed on to the caller.
         Resize::Move(old) => return unsafe { move_exactly(pointer, old, size, align) },

@@ -163,18 +163,24 @@ pub(crate) unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
 #[inline(never)]
 pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
     let Some(class) = Class::from_id(id) else { return };
-    // What has gone so far as to overflow a bin can also be looked at.
-    if object as usize % 8 != 0 {
-        fatal::misuse(Misuse::NotAnObject(object, class));
-    }
     // SAFETY: passed on to the caller.
     unsafe {
         match thread::current() {
             Some(cache) => {
+                // What has gone so far as to overflow a bin can also be looked at.
+                expect_aligned(object, class);
                 certain(cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY));
             }
             None => pools::free(class, object),
         }
+    }
+}
+
+/// Ends a program that frees what cannot be an object.
+#[inline]
+pub(crate) fn expect_aligned(object: *mut u8, class: Class) {
+    if object as usize % 8 != 0 {
+        fatal::misuse(Misuse::NotAnObject(object, class));
     }
 }
 

@@ -176,9 +176,9 @@ fn programs() -> Result {
     real_programs::run_quick(None)
 }
 
-/// The surface and the facade once more, and the real programs in the pool that asks the most of them.
+/// The surface and the facade once more, and the real programs in the pools that ask the most of them.
 fn pools() -> Result {
-    for conf in ["pool=central", "pool=hardened"] {
+    for conf in ["pool=central", "pool=hardened", "pool=guarded", "pool=system"] {
         // The facade's tests are programs with the allocator in them, those of the surface start such.
         for (package, variable) in
             [("tiermalloc", "TIERMALLOC_CONF"), ("tiermalloc-preload", "TIERMALLOC_TEST_CONF")]
@@ -190,7 +190,8 @@ fn pools() -> Result {
                 .run()?;
         }
     }
-    real_programs::run_quick(Some("pool=hardened"))
+    real_programs::run_quick(Some("pool=hardened"))?;
+    real_programs::run_quick(Some("pool=system"))
 }
 
 fn oldest() -> Result {

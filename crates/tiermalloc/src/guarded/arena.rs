@@ -101,7 +101,7 @@ pub(super) fn prepare() -> bool {
     // SAFETY: fresh memory of that size, zero, aligned to a page, and never given back. All zero is an empty map, and
     // no live bytes.
     unsafe {
-        let map: &'static PageMap<Span> = &*(&raw const (*arena).map);
+        let map: &'static PageMap<Span> = &(*arena).map;
         (&raw mut (*arena).heap).write(PageHeap::new(map, ClosedPages::new()));
         (&raw mut (*arena).queue).write(Mutex::new(Queue::new()));
     }

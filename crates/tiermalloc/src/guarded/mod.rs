@@ -86,17 +86,20 @@ fn expect_live(call: &str, pointer: *mut u8, block: &Block) {
     }
 }
 
-/// Frees the block at `pointer`; `false`: it is not one of this pool. `claimed` is the class that its caller takes
-/// it for, if it says so.
+/// Frees the block at `pointer`; `false`: it is not one of this pool. `claimed` is the class, or none, that its
+/// caller takes it for, if it says so.
 ///
 /// # Safety
 /// If it is a live block, it is not used any more.
-pub(crate) unsafe fn free(pointer: *mut u8, claimed: Option<Class>) -> bool {
+pub(crate) unsafe fn free(pointer: *mut u8, claimed: Option<Option<Class>>) -> bool {
     let Some(arena) = arena() else { return false };
     let Some(block) = arena.give_up(pointer as usize) else { return false };
     expect_live("free", pointer, &block);
-    if claimed.is_some() && claimed != class_of(block.size, block.align) {
-        fatal::wrong_size(pointer, claimed, class_of(block.size, block.align));
+    if let Some(claimed) = claimed {
+        let made = class_of(block.size, block.align);
+        if claimed != made {
+            fatal::wrong_size(pointer, claimed, made);
+        }
     }
     expect_filling(pointer, &block);
     // SAFETY: given up above, by this thread.
@@ -128,9 +131,9 @@ unsafe fn first_other(start: *const u8, bytes: usize) -> Option<usize> {
     (from..bytes).find(|&at| unsafe { start.add(at).read() } != FILLING)
 }
 
-/// Bytes of the live block at `pointer`: what was asked for. `None`: it is not one of this pool.
-pub(crate) fn usable_size(call: &str, pointer: *mut u8) -> Option<usize> {
-    live(call, pointer).map(|block| block.size)
+/// Size and alignment that the live block at `pointer` was made for. `None`: it is not one of this pool.
+pub(crate) fn made_for(call: &str, pointer: *mut u8) -> Option<(usize, usize)> {
+    live(call, pointer).map(|block| (block.size, block.align))
 }
 
 /// Ends a program that says of a block that it was made with another size or alignment. `false`: it is not one of

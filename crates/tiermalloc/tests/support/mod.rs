@@ -132,6 +132,16 @@ pub fn alone_in_tiers(test: &str, body: impl FnOnce()) {
     alone(test, body);
 }
 
+/// Whether a test is passed over in the pool that is chosen, being one of these; says why.
+pub fn skipped_in(pools: &[tiermalloc::Pool], why: &str) -> bool {
+    let pool = tiermalloc::config().pool;
+    let skipped = pools.contains(&pool);
+    if skipped {
+        println!("skipped: the pool is {pool:?}: {why}");
+    }
+    skipped
+}
+
 /// Runs each of `bugs` in a process of its own, and hands its name and what became of the process to
 /// `check`.
 pub fn each_alone(test: &str, bugs: &[(&str, fn())], check: impl Fn(&str, &Output)) {

@@ -74,7 +74,14 @@ const TIERS: &[Tier] = &[
     Tier { name: "thread-cache", runs: &[PLAIN] },
     Tier {
         name: "tiermalloc",
-        runs: &[PLAIN, features("dynamic-tls"), conf("pool=central"), conf("pool=hardened")],
+        runs: &[
+            PLAIN,
+            features("dynamic-tls"),
+            conf("pool=central"),
+            conf("pool=hardened"),
+            conf("pool=guarded"),
+            conf("pool=system"),
+        ],
     },
     // Its tests drive C and C++ programs; what is measured is the library under them.
     Tier { name: "preload", runs: &[PLAIN, conf("pool=central"), conf("pool=hardened")] },
