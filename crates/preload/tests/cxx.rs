@@ -1,7 +1,7 @@
 //! The C++ surface: operator new and delete, the new-handler, exceptions, and the way out of a program.
 mod support;
 
-use support::{compile, passes, plain, plugin, preloaded, succeeds};
+use support::{compile, passes, plugin};
 
 #[test]
 fn all_twenty_forms_of_new_and_delete_work_and_pair() {

@@ -62,15 +62,12 @@ in_each_pool! {
     absurd_sizes_get_null: "absurd_sizes.c";
     errno_is_left_alone: "errno_kept.c";
     the_aligned_entry_points_keep_their_rules: "aligned_rules.c";
-    every_alias_means_the_same_heap: "aliases.c";
-    all_forms_of_new_and_delete_pair: "new_delete_forms.cc";
     bad_alloc_is_thrown: "bad_alloc.cc";
     replaced_operators_serve: "replaced_new.cc";
     constructors_have_memory_before_main: "early.c";
     a_resolver_has_memory_in_the_middle_of_relocation: "resolver.c";
     a_child_owns_what_its_parent_had: "fork_single.c";
     a_daemon_that_forked_twice_serves_with_threads: "daemon.c";
-    key_destructors_allocate_in_every_round: "key_destructors.c";
     thread_local_destructors_allocate_to_the_last: "local_destructors.cc";
     a_thousand_threads_at_once_leave_nothing_behind: "thousand_alive.c";
     a_handler_that_forks_does_not_hang: "fork_in_handler.c";

@@ -32,6 +32,9 @@ static EXACT: AtomicBool = AtomicBool::new(false);
 /// Whether whole pages are the page heap's, and nothing is held against anything: what the default pool asks first.
 /// Written before the pool is chosen.
 static PLAIN: AtomicBool = AtomicBool::new(false);
+/// Whether the C library serves: what is on the way to it is asked for by this before anything else. Written before
+/// the pool is chosen.
+static SYSTEM: AtomicBool = AtomicBool::new(false);
 /// Whether there may be objects of the hardened pool. Written before the pool is chosen.
 static CHECKS: AtomicBool = AtomicBool::new(false);
 
@@ -70,6 +73,7 @@ pub(crate) fn settle(config: &mut Config) {
     };
     // Relaxed: published with the choice.
     EXACT.store(matches!(config.pool, Pool::Guarded | Pool::System), Ordering::Relaxed);
+    SYSTEM.store(config.pool == Pool::System, Ordering::Relaxed);
     CHECKS.store(config.pool.checks_sizes(), Ordering::Relaxed);
     PLAIN.store(matches!(config.pool, Pool::Tiered | Pool::Central), Ordering::Relaxed);
 }
@@ -86,6 +90,13 @@ pub(crate) fn is_exact() -> bool {
 fn is_plain() -> bool {
     // Relaxed: what is read too early sends the caller to ask.
     PLAIN.load(Ordering::Relaxed)
+}
+
+/// [`alloc`] in the system pool, without a look at anything else; `None` in all others.
+#[inline]
+pub(crate) fn alloc_by_system(size: usize, align: usize) -> Option<*mut u8> {
+    // Relaxed: what is read too early goes the longer way.
+    if SYSTEM.load(Ordering::Relaxed) { Some(system::alloc(size, align)) } else { None }
 }
 
 /// An object of `class` for `size` bytes at `align`, for a thread without a cache; or null.
@@ -188,7 +199,15 @@ fn alloc_pages_zeroed_otherwise(size: usize, align: usize) -> *mut u8 {
 #[inline(never)]
 pub(crate) unsafe fn free_pages(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
-    unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer, false) } }
+    unsafe {
+        if is_plain() {
+            large::free(pointer);
+        } else if SYSTEM.load(Ordering::Relaxed) {
+            system::free(pointer);
+        } else {
+            free_pages_otherwise(pointer, false);
+        }
+    }
 }
 
 /// [`free_pages`] by a caller who names a size that no class serves.

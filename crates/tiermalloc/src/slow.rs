@@ -76,6 +76,15 @@ fn alloc_with(cache: &ThreadCache, class: Class, last: bool) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_without(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
+    if let Some(block) = pools::alloc_by_system(size, align) {
+        return block;
+    }
+    alloc_elsewhere(size, class, align, last)
+}
+
+/// [`alloc_without`], the C library apart.
+#[inline(never)]
+fn alloc_elsewhere(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
     if let Some(cache) = thread::current() {
         return alloc_with(cache, class, last);
     }

@@ -247,7 +247,7 @@ fn each_call_in_turn(refused: impl Fn(usize) -> Range<usize>) {
     const REACHED: i32 = 40;
     const ALL: i32 = 41;
     const NO_FILTERS: i32 = 42;
-    for pool in ["tiered", "central", "hardened"] {
+    for pool in ["tiered", "central", "hardened", "guarded"] {
         let mut n = 0;
         loop {
             // SAFETY: the child does nothing that asks for another thread of this process.

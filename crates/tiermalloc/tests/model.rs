@@ -182,3 +182,23 @@ fn zeroed_memory_is_zero_also_where_it_was_used_before() {
         }
     }
 }
+
+/// All of the above, in each of the other pools.
+#[test]
+fn every_pool_keeps_blocks_apart() {
+    const INSIDE: &str = "TIERMALLOC_TEST_POOL";
+    if support::is_emulated() || std::env::var_os(INSIDE).is_some() {
+        return;
+    }
+    for pool in ["central", "hardened", "guarded", "system"] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--test-threads=2"])
+            .env(INSIDE, pool)
+            .env("TIERMALLOC_CONF", format!("pool={pool}"))
+            .output()
+            .expect("the test starts again");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{pool}: {text}{told}");
+    }
+}
