@@ -70,3 +70,15 @@ fn a_dynamic_cxx_program_links_and_lives() {
 fn a_cxx_program_with_its_own_copy_of_the_cxx_library_links_and_lives() {
     lives("static_life.cc", ".static-libstdc++", &["-static-libstdc++", "-static-libgcc"]);
 }
+
+#[test]
+fn a_static_program_says_that_there_is_no_other_allocator() {
+    if static_archive().is_none() {
+        return;
+    }
+    let program = linked("static_life.c", ".static", &["-static"]);
+    let outcome = run(bare(&program).env("TIERMALLOC_CONF", "pool=system"));
+    assert!(outcome.status.success(), "{}", outcome.report());
+    let line = "tiermalloc: pool=system: there is no other allocator here; tiered is used\n";
+    assert_eq!(outcome.stderr, line);
+}
