@@ -4,11 +4,12 @@ use core::ptr::NonNull;
 
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
-use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::free_set::FreeSet;
 use crate::grow::MAX_SPAN;
+use crate::limit::{Limits, Short};
 use crate::lock::RawLock;
 use crate::meta::Records;
 use crate::objects::words_for;
@@ -38,6 +39,8 @@ pub struct PageHeap<
     pub(crate) keeper: Option<fn() -> bool>,
     /// `reserved_pages` of the statistics, for who does not want to wait for it.
     pub(crate) reserved: AtomicUsize,
+    /// Whether more is committed than the soft limit.
+    pub(crate) tight: AtomicBool,
     pub(crate) inner: Mutex<R, Inner>,
 }
 
@@ -49,6 +52,7 @@ pub(crate) struct Inner {
     /// Free spans that are all zero and cost nothing, and those whose few dirty pages are stuck.
     pub(crate) clean: FreeSet,
     pub(crate) stats: HeapStats,
+    pub(crate) limits: Limits,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
     pub(crate) looked_ms: u64,
@@ -63,6 +67,7 @@ impl Inner {
             dirty: FreeSet::new(),
             clean: FreeSet::new(),
             stats: HeapStats::new(),
+            limits: Limits::new(),
             low_water: 0,
             looked_ms: 0,
             until_look: 0,
@@ -118,6 +123,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             reserved: AtomicUsize::new(0),
+            tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -130,6 +136,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             reserved: AtomicUsize::new(0),
+            tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -184,22 +191,23 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 None
             };
             let found = self.cut(&mut inner, pages, 1, State::Objects);
-            if let (None, Some(bits)) = (found, bits) {
+            if let (Err(_), Some(bits)) = (found, bits) {
                 // SAFETY: taken above and not used.
                 unsafe { inner.records.give_bits(bits, words) };
             }
-            drop(inner);
-            if let Some(span) = found {
-                // SAFETY: the span is ours until it is handed out. H3: every page is registered
-                // before any object of it can be freed.
-                unsafe {
-                    span.as_ref().carve(class, bits);
-                    self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
+            self.mind_soft_limit(inner);
+            match found {
+                Ok(span) => {
+                    // SAFETY: the span is ours until it is handed out. H3: every page is registered
+                    // before any object of it can be freed.
+                    unsafe {
+                        span.as_ref().carve(class, bits);
+                        self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
+                    }
+                    return Some(span);
                 }
-                return Some(span);
-            }
-            if !self.grow(pages) {
-                return None;
+                Err(short) if self.provide(short, pages, pages) => {}
+                Err(_) => return None,
             }
         }
     }
@@ -212,11 +220,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
         let pages = pages.max(1);
         loop {
-            if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
-                return Some(span);
-            }
-            if !self.grow(pages.checked_add(align_pages - 1)?) {
-                return None;
+            match self.alloc_large_from_free(pages, align_pages) {
+                Ok(span) => return Some(span),
+                Err(short) if self.provide(short, pages, pages.checked_add(align_pages - 1)?) => {}
+                Err(_) => return None,
             }
         }
     }
@@ -226,15 +233,17 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         &self,
         pages: usize,
         align_pages: usize,
-    ) -> Option<NonNull<Span>> {
-        let span = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
+    ) -> Result<NonNull<Span>, Short> {
+        let mut inner = self.inner.lock();
+        let span = self.cut(&mut inner, pages, align_pages, State::Large)?;
+        self.mind_soft_limit(inner);
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
         }
-        Some(span)
+        Ok(span)
     }
 
     /// Frees an object span. All its objects have come back.
@@ -304,10 +313,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         pages: usize,
         align_pages: usize,
         state: State,
-    ) -> Option<NonNull<Span>> {
+    ) -> Result<NonNull<Span>, Short> {
         // A span of the wanted length may lie well by chance; one that is longer always contains an
         // aligned run.
-        let mut found = inner.find(pages)?;
+        let mut found = inner.find(pages).ok_or(Short::OfPages)?;
         // SAFETY: spans on the sets are valid under the lock.
         let skip = |span: NonNull<Span>| unsafe {
             let start = span.as_ref().start();
@@ -315,17 +324,22 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         // SAFETY: as above.
         if unsafe { found.as_ref().pages() } < pages + skip(found) {
-            found = inner.find(pages.checked_add(align_pages - 1)?)?;
+            let longer = pages.checked_add(align_pages - 1);
+            found = longer.and_then(|pages| inner.find(pages)).ok_or(Short::OfPages)?;
         }
         let head = skip(found);
         // SAFETY: as above.
         let span = unsafe { found.as_ref() };
         let (start, length) = (span.start(), span.pages());
         let tail = length - head - pages;
+        let (lo, hi) = span.dirty();
+        let dirty = hi.min(head + pages).saturating_sub(lo.max(head));
+        // H6, before anything has changed.
+        inner.may_commit(pages - dirty)?;
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {
             0 => None,
-            _ => Some(inner.records.span(&self.source, start, head)?),
+            _ => Some(inner.records.span(&self.source, start, head).ok_or(Short::OfPages)?),
         };
         let tail_span = match tail {
             0 => None,
@@ -336,11 +350,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                         // SAFETY: taken above and not used.
                         unsafe { inner.records.give_span(record) };
                     }
-                    return None;
+                    return Err(Short::OfPages);
                 }
             },
         };
-        let (lo, hi) = span.dirty();
         // SAFETY: the span is on its set; the parts are on none. H3: the old ends of the free span
         // are overwritten by those of its parts or by the new owner's.
         unsafe {
@@ -370,7 +383,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.stats.large_spans += 1;
             }
         }
-        Some(found)
+        Ok(found)
     }
 
     /// Coalesces a span with its free neighbours (by their state, H1) and puts it into its set.

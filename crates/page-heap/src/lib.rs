@@ -27,6 +27,7 @@
 //!   page; a large span with its first and last; a huge one with its first.
 //! - H4: the pages of all spans and nothing else make up what was reserved.
 //! - H5: a page outside a free span's dirty interval is zero.
+//! - H6: no allocation leaves more pages committed than the hard limit (`limit`).
 //!
 //! Locks: one, of the heap. No system call is made under it but for metadata (one mapping per
 //! thousand spans). The page map is read without it.
@@ -44,6 +45,7 @@ mod free_set;
 mod grow;
 mod heap;
 mod huge;
+mod limit;
 mod lock;
 mod memmap;
 mod meta;

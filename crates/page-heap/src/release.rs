@@ -52,6 +52,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// Called with the lock after every free; gives it up.
     pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
+        if self.note_soft_limit(&inner) {
+            return self.mind_soft_limit(inner);
+        }
         if inner.stats.dirty_pages <= KEEP {
             return;
         }
@@ -168,8 +171,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             span.as_ref()
         };
         debug_assert_eq!(record.state(), State::Moving);
-        drop(inner);
         let dirty = record.dirty_pages();
+        inner.begin_move(dirty);
+        drop(inner);
         let released = self.decommit(record, most);
         let left = record.dirty_pages();
         if released.is_some() && left > 0 && (most >= dirty || left == dirty) {
@@ -179,6 +183,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.stats.decommitted_pages += released.unwrap_or(0);
         // SAFETY: ours, on no set, in the map with no page.
         unsafe { self.put_back(&mut inner, span) };
+        inner.end_move(dirty);
+        self.note_soft_limit(&inner);
         released
     }
 

@@ -34,6 +34,12 @@ pub struct HeapStats {
     pub grown: usize,
     /// Pages given back to the operating system since the start, addresses kept.
     pub decommitted_pages: usize,
+    /// Pages that are being given back at this moment, or were by a thread that a fork has cut off.
+    pub moving_pages: usize,
+    /// Pages that count against the limits.
+    pub committed_pages: usize,
+    /// Allocations that the hard limit has refused since the start.
+    pub refused: usize,
 }
 
 impl HeapStats {
@@ -52,6 +58,9 @@ impl HeapStats {
             record_live_bytes: 0,
             grown: 0,
             decommitted_pages: 0,
+            moving_pages: 0,
+            committed_pages: 0,
+            refused: 0,
         }
     }
 }
@@ -65,6 +74,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         HeapStats {
             record_bytes: inner.records.reserved_bytes(),
             record_live_bytes: inner.records.live_bytes(),
+            moving_pages: inner.moving_pages(),
+            committed_pages: inner.committed(),
+            refused: inner.refused(),
             ..inner.stats
         }
     }

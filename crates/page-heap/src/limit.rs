@@ -1,0 +1,291 @@
+//! Limits on what the heap may make resident.
+//!
+//! What counts, in pages (*committed*): spans in use, whole, touched or not; free pages that may be
+//! resident; huge and guarded allocations; spans that are on their way between two of these; and records.
+//! Free pages that are clean cost nothing and do not count. Each page is taken to cost nine bytes more, for
+//! its entries in the page map, whether they are touched or not.
+//!
+//! Committed pages grow where clean pages become somebody's: when a span is cut, when a large one grows
+//! into its neighbour, when a mapping is made or lengthened. There, and nowhere else, the *hard* limit is
+//! asked, under the lock, before anything has changed. If it says no, free dirty pages go back first, outside
+//! the lock; only without any more of these the allocation fails. Above the *soft* limit nothing fails, but
+//! free pages go back as soon as they are free.
+//!
+//! Invariant H6: no allocation leaves more pages committed than the hard limit, apart from a chunk of records.
+
+use tiermalloc_size_class::PAGE_SIZE;
+use tiermalloc_sync::MutexGuard;
+use tiermalloc_sync::atomic::Ordering;
+
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::source::PageSource;
+
+/// Bytes of the page map for each page.
+const MAP_BYTES: usize = 9;
+/// Fewest pages that go back at once when there is no room (512 KiB): a system call for each page would take
+/// its time.
+const AT_ONCE: usize = if cfg!(tiermalloc_loom) { 1 } else { 64 };
+/// How often who needs room waits for those who are giving pages back at this moment, in milliseconds.
+const PATIENCE: usize = 200;
+
+/// Why no span could be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// There is no free span that is long enough, or no memory for records.
+    OfPages,
+    /// So many pages too many would be committed.
+    OfLimit(usize),
+}
+
+/// The limits, under the lock; in pages, and as they were set.
+pub(crate) struct Limits {
+    hard: usize,
+    soft: usize,
+    hard_bytes: usize,
+    soft_bytes: usize,
+    /// Pages that were committed and are being given back.
+    moving: usize,
+    /// The same of threads that do not exist in this process.
+    lost: usize,
+    /// Allocations that the hard limit has refused.
+    refused: usize,
+}
+
+impl Limits {
+    pub(crate) const fn new() -> Self {
+        Self {
+            hard: usize::MAX,
+            soft: usize::MAX,
+            hard_bytes: 0,
+            soft_bytes: 0,
+            moving: 0,
+            lost: 0,
+            refused: 0,
+        }
+    }
+}
+
+/// Whole pages, with their entries in the page map, within so many bytes; 0 bytes are no limit.
+const fn pages_within(bytes: usize) -> usize {
+    if bytes == 0 { usize::MAX } else { bytes / (PAGE_SIZE + MAP_BYTES) }
+}
+
+impl Inner {
+    /// What counts at this moment (pages).
+    pub(crate) fn committed(&self) -> usize {
+        let stats = &self.stats;
+        stats.object_pages
+            + stats.large_pages
+            + stats.huge_pages
+            + stats.dirty_pages
+            + self.limits.moving
+            + self.limits.lost
+            + self.records.reserved_bytes() / PAGE_SIZE
+    }
+
+    /// Whether so many pages more may be committed.
+    #[inline]
+    pub(crate) fn may_commit(&self, pages: usize) -> Result<(), Short> {
+        if self.limits.hard == usize::MAX || pages == 0 {
+            return Ok(());
+        }
+        match self.committed().saturating_add(pages).checked_sub(self.limits.hard) {
+            None | Some(0) => Ok(()),
+            Some(over) => Err(Short::OfLimit(over)),
+        }
+    }
+
+    /// Committed pages that are nobody's for a while, because they are being given back.
+    pub(crate) fn begin_move(&mut self, pages: usize) {
+        self.limits.moving += pages;
+    }
+
+    /// The end of it. What has not gone back is counted elsewhere again.
+    pub(crate) fn end_move(&mut self, pages: usize) {
+        self.limits.moving -= pages;
+    }
+
+    /// Free dirty pages that the soft limit wants to go back.
+    fn above_soft(&self) -> usize {
+        if self.limits.soft == usize::MAX {
+            return 0;
+        }
+        self.committed().saturating_sub(self.limits.soft).min(self.stats.dirty_pages)
+    }
+
+    pub(crate) fn moving_pages(&self) -> usize {
+        self.limits.moving + self.limits.lost
+    }
+
+    pub(crate) fn refused(&self) -> usize {
+        self.limits.refused
+    }
+}
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// Sets the hard limit: bytes that may be resident, as the crate's documentation of limits counts them;
+    /// 0 for none. Returns the one before. What is in use already stays; allocations that need more pages fail
+    /// until enough has been freed.
+    pub fn set_hard_limit(&self, bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.limits.hard = pages_within(bytes);
+        core::mem::replace(&mut inner.limits.hard_bytes, bytes)
+    }
+
+    /// Sets the soft limit, from which on free pages go back as soon as they are free; 0 for none. Returns the
+    /// one before.
+    pub fn set_soft_limit(&self, bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.limits.soft = pages_within(bytes);
+        let before = core::mem::replace(&mut inner.limits.soft_bytes, bytes);
+        self.mind_soft_limit(inner);
+        before
+    }
+
+    /// The hard limit in bytes, 0 if there is none.
+    pub fn hard_limit(&self) -> usize {
+        self.inner.lock().limits.hard_bytes
+    }
+
+    /// Bytes that count against the limits at this moment.
+    pub fn committed_bytes(&self) -> usize {
+        self.inner.lock().committed() * PAGE_SIZE
+    }
+
+    /// Whether more is committed than the soft limit; one load, a moment old.
+    #[inline]
+    pub fn is_tight(&self) -> bool {
+        // Relaxed: a hint.
+        self.tight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hard limit, as things are, lets `bytes` bytes more be committed.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.inner.lock().may_commit(bytes.div_ceil(PAGE_SIZE)).is_ok()
+    }
+
+    /// Whether `bytes` bytes are within the hard limit at all.
+    pub fn may_ever_have(&self, bytes: usize) -> bool {
+        bytes.div_ceil(PAGE_SIZE) <= self.inner.lock().limits.hard
+    }
+
+    /// How many allocations the hard limit has refused.
+    pub fn refusals(&self) -> usize {
+        self.inner.lock().refused()
+    }
+
+    /// In the child of a fork, under no lock: what other threads were giving back is not given back here.
+    pub fn forget_moving(&self) {
+        let limits = &mut self.inner.lock().limits;
+        limits.lost += core::mem::take(&mut limits.moving);
+    }
+
+    /// After pages were committed or freed: says whether there are more than the soft limit, and gives back
+    /// free ones if so. Gives the lock up.
+    pub(crate) fn mind_soft_limit<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
+        self.note_soft_limit(&inner);
+        let mut excess = inner.above_soft();
+        drop(inner);
+        while excess > 0 {
+            match self.release_step(excess, true) {
+                Some(pages) => excess = excess.saturating_sub(pages),
+                None => break,
+            }
+        }
+    }
+
+    /// Finds out and says whether more is committed than the soft limit.
+    pub(crate) fn note_soft_limit(&self, inner: &Inner) -> bool {
+        let soft = inner.limits.soft;
+        let tight = soft != usize::MAX && inner.committed() > soft;
+        if tight != self.is_tight() {
+            // Relaxed, under the lock: a hint.
+            self.tight.store(tight, Ordering::Relaxed);
+        }
+        tight
+    }
+
+    /// Makes what has failed possible, as far as it can: by room under the hard limit for `pages` pages, by a
+    /// region of `region` pages. `true`: it is worth another try.
+    pub(crate) fn provide(&self, short: Short, pages: usize, region: usize) -> bool {
+        // A region is clean, so all of what is cut from it will count.
+        self.make_room(pages) && (short != Short::OfPages || self.grow(region))
+    }
+
+    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever does
+    /// not make it says so to [`uncommit_huge`](Self::uncommit_huge).
+    pub(crate) fn commit_huge(&self, pages: usize) -> bool {
+        loop {
+            let mut inner = self.inner.lock();
+            match inner.may_commit(pages) {
+                Ok(()) => {
+                    inner.stats.huge_pages += pages;
+                    self.mind_soft_limit(inner);
+                    return true;
+                }
+                Err(_) => drop(inner),
+            }
+            if !self.make_room(pages) {
+                return false;
+            }
+        }
+    }
+
+    pub(crate) fn uncommit_huge(&self, pages: usize) {
+        let mut inner = self.inner.lock();
+        inner.stats.huge_pages -= pages;
+        self.mind_soft_limit(inner);
+    }
+
+    /// Gives free dirty pages back until `pages` more may be committed. `false`: there are not enough, and
+    /// nobody is giving any back either. `true`: it is worth another try.
+    #[cold]
+    pub(crate) fn make_room(&self, pages: usize) -> bool {
+        let mut waited = 0;
+        loop {
+            let mut inner = self.inner.lock();
+            let Err(Short::OfLimit(over)) = inner.may_commit(pages) else { return true };
+            let (dirty, moving) = (inner.stats.dirty_pages, inner.limits.moving);
+            // What could not help is left where it is.
+            let hopeless = over > dirty + moving;
+            if hopeless || waited == PATIENCE {
+                inner.limits.refused += 1;
+                return false;
+            }
+            drop(inner);
+            if self.release_step(over.max(AT_ONCE), true).is_some() {
+                continue;
+            }
+            if moving == 0 {
+                waited = PATIENCE;
+                continue;
+            }
+            // Others have it in their hands.
+            waited += 1;
+            pause();
+        }
+    }
+}
+
+/// Lets others do their work.
+fn pause() {
+    #[cfg(not(tiermalloc_loom))]
+    tiermalloc_sync::sys::sleep(1);
+    #[cfg(tiermalloc_loom)]
+    tiermalloc_sync::spin_hint();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_of_whole_pages_with_their_part_of_the_map() {
+        let page = PAGE_SIZE + MAP_BYTES;
+        let limits = [0, 1, page - 1, page, 2 * page - 1, 2 * page];
+        assert_eq!(limits.map(pages_within), [usize::MAX, 0, 0, 1, 1, 2]);
+    }
+}
