@@ -13,6 +13,7 @@ use crate::limit::{Limits, Short};
 use crate::lock::RawLock;
 use crate::meta::Records;
 use crate::objects::words_for;
+use crate::pace::Pace;
 use crate::source::PageSource;
 use crate::span::{INLINE_WORDS, Span, State};
 use crate::stats::HeapStats;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) clean: FreeSet,
     pub(crate) stats: HeapStats,
     pub(crate) limits: Limits,
+    pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
     pub(crate) looked_ms: u64,
@@ -68,6 +70,7 @@ impl Inner {
             clean: FreeSet::new(),
             stats: HeapStats::new(),
             limits: Limits::new(),
+            pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
             until_look: 0,

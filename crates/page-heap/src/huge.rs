@@ -109,7 +109,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     fn map_committed(&self, bytes: usize, align: usize, guard: usize) -> Option<NonNull<Span>> {
         let slack = if align > PAGE_SIZE { align - self.unit().min(align) } else { 0 };
         let mapped = bytes.checked_add(slack)?.checked_add(2 * guard)?;
-        let region = self.source.reserve(mapped)?;
+        let region = self.source.reserve_block(mapped)?;
         let start = region.as_ptr() as usize;
         let address = round_up(start + guard, align);
         let (first, end) = (address - guard, address + bytes + guard);
@@ -261,7 +261,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let old = record.bytes();
         let place = NonNull::new(record.address() as *mut u8)?;
         // A new place, known to the map before anything moves.
-        let target = self.source.reserve(bytes)?;
+        let target = self.source.reserve_block(bytes)?;
         let now = target.as_ptr() as usize;
         // The old place leaves the map before somebody else can be given it.
         // SAFETY: the page is the caller's.

@@ -50,6 +50,7 @@ mod lock;
 mod memmap;
 mod meta;
 mod objects;
+mod pace;
 mod release;
 mod resize;
 mod source;
@@ -62,7 +63,8 @@ pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
 pub use objects::{Past, Put};
+pub use pace::Gone;
 pub use release::Look;
-pub use source::{OsPages, PageSource};
+pub use source::{HugePages, OsPages, PageSource};
 pub use span::{Span, State};
 pub use stats::HeapStats;

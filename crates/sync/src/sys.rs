@@ -211,6 +211,21 @@ pub unsafe fn decommit(address: usize, bytes: usize) -> bool {
         .is_some()
 }
 
+/// Asks for huge pages behind a range, or for none. `false`: the kernel has no such thing, and nothing has changed.
+///
+/// # Safety
+/// The pages came from [`map_anonymous`].
+pub unsafe fn advise_huge(address: usize, bytes: usize, wanted: bool) -> bool {
+    if !cfg!(any(target_os = "linux", target_os = "android")) {
+        return false;
+    }
+    const HUGEPAGE: usize = 14;
+    const NOHUGEPAGE: usize = 15;
+    let advice = if wanted { HUGEPAGE } else { NOHUGEPAGE };
+    // SAFETY: what the pages hold stays as it is.
+    ok(unsafe { syscall(nr::MADVISE, [address, bytes, advice, 0, 0, 0]) }).is_some()
+}
+
 /// Resizes a mapping where it is. `false`: nothing has changed.
 ///
 /// # Safety
