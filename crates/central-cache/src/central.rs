@@ -135,6 +135,13 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         self.fetch_from_spans(class, wanted).0
     }
 
+    /// Bytes in all transfer caches, a moment old; one load.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        // Relaxed: a number.
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Whether a batch of `class` waits in the transfer cache at this moment.
     pub fn has_batches(&self, class: Class) -> bool {
         self.classes[class.id()].transfer.lock().batches() > 0
@@ -156,13 +163,17 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// The batch owns its objects.
     #[inline]
     unsafe fn insert_batch(&self, class: Class, batch: Chain) -> bool {
+        let bytes = batch.count * class.size();
+        // Whoever comes at the same time may see the same room: a batch for each too many, for a moment.
+        if self.held_bytes().saturating_add(bytes) > self.source.cache_room() {
+            return false;
+        }
         let bound = transfer::bound(self.source.reserved_bytes());
         let mut transfer = self.classes[class.id()].transfer.lock();
         // SAFETY: passed on to the caller.
         if !unsafe { transfer.insert(class, batch, bound) } {
             return false;
         }
-        let bytes = batch.count * class.size();
         // Relaxed: a number. Under the lock, so that nobody takes it off before.
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         drop(transfer);
@@ -200,8 +211,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// Whether the transfer caches hold more than they should while somebody needs fresh memory.
     #[inline]
     fn holds_much(&self) -> bool {
-        // Relaxed: numbers.
-        let held = self.held.load(Ordering::Relaxed);
+        let held = self.held_bytes();
         held > transfer::bound_of_all(self.source.reserved_bytes())
     }
 

@@ -11,6 +11,9 @@
 //! the lock; only without any more of these the allocation fails. Above the *soft* limit nothing fails, but
 //! free pages go back as soon as they are free.
 //!
+//! What counts as dirty may be clean, never the other way round: a span has one dirty interval. So a free can make
+//! more pages count than the limit allows, and makes none resident.
+//!
 //! Invariant H6: no allocation leaves more pages committed than the hard limit, apart from a chunk of records.
 
 use tiermalloc_size_class::PAGE_SIZE;
@@ -84,10 +87,16 @@ impl Inner {
             + self.records.reserved_bytes() / PAGE_SIZE
     }
 
-    /// Whether so many pages more may be committed.
+    /// What of it would stay if all free pages went back.
+    fn in_use(&self) -> usize {
+        self.committed() - self.stats.dirty_pages - self.limits.moving
+    }
+
+    /// Whether so many pages more may be committed. Also none at all may be too many: where a free has joined two
+    /// dirty spans, what is clean between them counts as dirty, and who is given it makes it so.
     #[inline]
     pub(crate) fn may_commit(&self, pages: usize) -> Result<(), Short> {
-        if self.limits.hard == usize::MAX || pages == 0 {
+        if self.limits.hard == usize::MAX {
             return Ok(());
         }
         match self.committed().saturating_add(pages).checked_sub(self.limits.hard) {
@@ -162,9 +171,15 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.tight.load(Ordering::Relaxed)
     }
 
-    /// Whether the hard limit, as things are, lets `bytes` bytes more be committed.
+    /// Whether the hard limit would let `bytes` bytes more be committed if all free pages went back.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.inner.lock().may_commit(bytes.div_ceil(PAGE_SIZE)).is_ok()
+        let inner = self.inner.lock();
+        inner.in_use().saturating_add(bytes.div_ceil(PAGE_SIZE)) <= inner.limits.hard
+    }
+
+    /// Bytes that count against the limits and that nobody could give back.
+    pub fn in_use_bytes(&self) -> usize {
+        self.inner.lock().in_use() * PAGE_SIZE
     }
 
     /// Whether `bytes` bytes are within the hard limit at all.

@@ -4,6 +4,7 @@
 //! - [`aligned`]: the aligned ones.
 //! - [`exports`]: the names of all these, glibc's other ones included.
 //! - [`lifecycle`]: what happens when the library is loaded, and at its end.
+//! - [`control`]: limits, trimming and hints, by names of our own.
 //! - [`info`]: malloc_stats, mallinfo and the like.
 //! - [`cxx`]: operator new and delete.
 //!
@@ -15,6 +16,7 @@
 
 mod aligned;
 mod c;
+mod control;
 mod cxx;
 mod exports;
 mod info;

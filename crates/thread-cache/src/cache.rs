@@ -29,8 +29,10 @@ pub struct ThreadCache {
     pub(crate) aside_len: [Cell<u32>; SLOTS],
     /// Overflows since the last refill.
     pub(crate) overflows: [Cell<u8>; SLOTS],
-    /// Bytes that the bins may hold: the budget's floor, and what was claimed from it.
+    /// Bytes that the bins may hold: the cache's floor, and what was claimed from the budget.
     pub(crate) limit: Cell<usize>,
+    /// What of the limit cannot be asked back.
+    pub(crate) floor: Cell<usize>,
     /// Bytes of all capacities (T2).
     pub(crate) used: Cell<usize>,
     /// Slow steps until the next scavenge.
@@ -68,6 +70,7 @@ impl ThreadCache {
             aside_len: [const { Cell::new(0) }; SLOTS],
             overflows: [const { Cell::new(0) }; SLOTS],
             limit: Cell::new(0),
+            floor: Cell::new(0),
             used: Cell::new(0),
             until_scavenge: Cell::new(0),
             cursor: Cell::new(0),
@@ -141,14 +144,23 @@ impl ThreadCache {
 
     /// Gives a new cache the floor of the budget that it will claim from.
     pub fn endow(&self, budget: &Budget) {
-        self.limit.set(budget.floor());
+        self.floor.set(budget.take_floor());
+        self.limit.set(self.floor.get());
         self.until_scavenge.set(STEPS);
     }
 
     /// Bytes claimed from the budget.
     #[inline]
-    pub(crate) fn claimed(&self, budget: &Budget) -> usize {
-        self.limit.get().saturating_sub(budget.floor())
+    pub(crate) fn claimed(&self) -> usize {
+        self.limit.get().saturating_sub(self.floor.get())
+    }
+
+    /// Gives the whole limit back, floor included.
+    pub(crate) fn give_all_back(&self, budget: &Budget) {
+        budget.give_back(self.claimed());
+        budget.return_floor(self.floor.get());
+        self.floor.set(0);
+        self.limit.set(0);
     }
 
     /// Bytes that the bins may hold: the floor, and what was claimed.
@@ -165,5 +177,11 @@ impl ThreadCache {
     pub fn ask_back(&self, bytes: usize) {
         // Relaxed: a number, and a request.
         self.wanted_back.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Asks the owner to give all of its limit back but for the floor.
+    pub fn ask_all_back(&self) {
+        // Relaxed: a number, and a request. Not so much that what others ask for could go beyond a word.
+        self.wanted_back.fetch_max(usize::MAX / 2, Ordering::Relaxed);
     }
 }

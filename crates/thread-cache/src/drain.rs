@@ -116,8 +116,7 @@ impl ThreadCache {
     pub unsafe fn retire(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.flush_all(source)? };
-        budget.give_back(self.claimed(budget));
-        self.limit.set(0);
+        self.give_all_back(budget);
         Ok(())
     }
 
@@ -190,7 +189,6 @@ impl ThreadCache {
                 }
             }
         }
-        budget.give_back(self.claimed(budget));
-        self.limit.set(0);
+        self.give_all_back(budget);
     }
 }

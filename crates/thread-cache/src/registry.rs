@@ -101,6 +101,17 @@ impl<R: RawLock> Registry<R> {
         }
     }
 
+    /// Asks every cache for all that it has claimed. Does nothing when somebody else is at the registry.
+    pub fn ask_all(&self) {
+        let Some(list) = self.list.try_lock() else { return };
+        let mut cache = list.first;
+        // SAFETY: registered caches are valid while the lock is held.
+        while let Some(this) = unsafe { cache.as_ref() } {
+            this.ask_all_back();
+            cache = this.next.get();
+        }
+    }
+
     /// Calls `each` for every cache, under the registry's lock.
     ///
     /// Callers read only what may be read of a cache that another thread is using.

@@ -130,6 +130,7 @@ unsafe extern "C" fn child() {
     if WITHOUT_LOCKS.load(Ordering::Relaxed) {
         return;
     }
+    heap().forget_moving();
     thread::forget_making();
     config::forget_deciding();
     if let Some(others) = REGISTRY.take_all_but(thread::existing()) {
@@ -146,10 +147,16 @@ pub(crate) fn adopt_one() {
     }
 }
 
+/// Gives the objects of all orphaned caches back.
+#[cold]
+pub(crate) fn adopt_all() {
+    while adopt_one_slow() {}
+}
+
 #[cold]
 #[inline(never)]
-fn adopt_one_slow() {
-    let Some(orphan) = ORPHANS.take() else { return };
+fn adopt_one_slow() -> bool {
+    let Some(orphan) = ORPHANS.take() else { return false };
     // SAFETY: taken off the list, so ours alone.
     unsafe {
         orphan
@@ -157,4 +164,5 @@ fn adopt_one_slow() {
             .salvage(&CENTRAL, &BUDGET, |class, object| CENTRAL.is_object(class, object as usize));
     }
     thread::dispose(orphan);
+    true
 }

@@ -1,13 +1,14 @@
 //! Allocations of whole pages: above 256 KiB, or aligned to more than a page.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use tiermalloc_page_heap::{PageSource, Span, State};
 use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
+use crate::raw::MIN_ALIGN;
 use crate::state::{CENTRAL, MAP, heap};
-use crate::{fatal, hardened, slow};
+use crate::{fatal, hardened, limits, slow};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
@@ -27,15 +28,22 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
     match span(size, align, HUGE) {
         // SAFETY: just allocated.
         Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
-        None => slow::no_memory(),
+        None => slow::no_memory(size),
     }
+}
+
+/// `size` bytes, or null and nothing else.
+pub(crate) fn try_alloc(size: usize) -> *mut u8 {
+    // SAFETY: just allocated.
+    span(size, MIN_ALIGN, HUGE)
+        .map_or(ptr::null_mut(), |span| unsafe { span.as_ref() }.address() as *mut u8)
 }
 
 /// `size` bytes at `align`, all zero, or null.
 #[inline(never)]
 pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     let Some(span) = span(size, align, HUGE) else {
-        return slow::no_memory();
+        return slow::no_memory(size);
     };
     // SAFETY: just allocated.
     let record = unsafe { span.as_ref() };
@@ -77,7 +85,7 @@ pub(crate) fn span(size: usize, align: usize, huge: usize) -> Option<NonNull<Spa
         if !worth_reclaiming(size, align) {
             return None;
         }
-        slow::reclaim();
+        slow::reclaim(size);
         once(size, align, huge)
     })
 }
@@ -86,6 +94,9 @@ pub(crate) fn span(size: usize, align: usize, huge: usize) -> Option<NonNull<Spa
 /// with all of the heap given back is more than the system has.
 #[cold]
 fn worth_reclaiming(size: usize, align: usize) -> bool {
+    if !heap().may_ever_have(size) {
+        return false;
+    }
     let stats = heap().stats();
     let ours = (stats.reserved_pages + stats.huge_pages) << PAGE_SHIFT;
     let wanted = size.saturating_add(if align > PAGE_SIZE { align } else { 0 });
@@ -102,6 +113,7 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
 }
 
 fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
+    limits::relieve();
     let size = size.max(1);
     if hardened::is_chosen() {
         if let Some(span) = hardened::alloc_pages(size, align) {

@@ -51,6 +51,7 @@ mod fork;
 mod global;
 mod hardened;
 mod large;
+mod limits;
 mod line;
 mod parked;
 pub mod raw;
@@ -72,6 +73,35 @@ pub use stats::{Stats, stats};
 /// Cost: proportional to what is cached; a system call per free span.
 pub fn trim(keep: usize) -> usize {
     slow::trim(keep)
+}
+
+/// Sets the soft limit, in bytes, and returns the one before; 0 stands for none. While more than that is in use,
+/// caches shrink and free pages go back to the system as soon as they are free: a free may make a system
+/// call then. What counts, and when: `docs/memory.md`.
+pub fn set_soft_limit(bytes: usize) -> usize {
+    limits::set_soft(bytes)
+}
+
+/// Sets the hard limit, in bytes, and returns the one before; 0 stands for none. An allocation that would make the
+/// heap exceed it fails. What is in use already stays, so a limit below that refuses everything until enough
+/// has been freed. How much caches may hold stays as it was configured.
+pub fn set_hard_limit(bytes: usize) -> usize {
+    limits::set_hard(bytes)
+}
+
+/// For a thread that will do nothing for long: gives what its cache holds back to the spans, so that others, or the
+/// system, can have it, and what it has claimed of the bytes that all caches may hold. The thread may
+/// allocate and free at any time; its cache fills again then.
+///
+/// Cost: proportional to what is cached.
+pub fn thread_idle() {
+    slow::thread_idle();
+}
+
+/// For a thread that is about to be busy: gives it a cache now if it has none, so that its first allocation does
+/// not have to.
+pub fn thread_busy() {
+    thread::current();
 }
 
 /// Looks through the calling thread's cache for traces of a double free or of a free into the middle

@@ -35,7 +35,7 @@ static PARKED: Mutex<RawFutexMutex, Parked> =
 /// The cache is the caller's, who does not use it any more, and it is not registered.
 pub(crate) unsafe fn keep(cache: NonNull<ThreadCache>) -> bool {
     // SAFETY: passed on to the caller.
-    if unsafe { cache.as_ref() }.used() > LARGEST {
+    if unsafe { cache.as_ref() }.used() > LARGEST || crate::state::heap().is_tight() {
         return false;
     }
     let mut parked = PARKED.lock();

@@ -65,6 +65,21 @@ pub fn alloc(size: usize, align: usize) -> *mut u8 {
     }
 }
 
+/// [`alloc`] at alignment 16 for who knows another way when there is no memory: null is all that it says.
+pub(crate) fn try_alloc(size: usize) -> *mut u8 {
+    match class_of(size, MIN_ALIGN) {
+        Some(class) => try_alloc_class(class),
+        None => large::try_alloc(size),
+    }
+}
+
+/// The same for an object of `class`.
+pub(crate) fn try_alloc_class(class: Class) -> *mut u8 {
+    // SAFETY: G1, and class ids are in range.
+    let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
+    if object.is_null() { slow::try_alloc(class) } else { object }
+}
+
 /// An object of `class`, or null.
 #[inline(always)]
 pub(crate) fn alloc_class(class: Class) -> *mut u8 {

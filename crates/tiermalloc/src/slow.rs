@@ -3,10 +3,10 @@
 use core::ptr;
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
-use tiermalloc_thread_cache::{Chain, Misuse, ThreadCache};
+use tiermalloc_thread_cache::{Chain, Misuse, ObjectSource, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, hardened, large, parked, thread, tls};
+use crate::{fatal, fork, hardened, large, limits, parked, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
@@ -20,17 +20,12 @@ pub(crate) fn certain<T>(result: Result<T, Misuse>) -> T {
     }
 }
 
-/// No memory: `errno` says so.
+/// No memory for a request of `size` bytes: `errno` says so, or the program ends.
 #[cold]
-pub(crate) fn no_memory() -> *mut u8 {
+pub(crate) fn no_memory(size: usize) -> *mut u8 {
+    limits::abort_if_chosen(size);
     set_errno(libc::ENOMEM);
     ptr::null_mut()
-}
-
-/// The calling thread's `errno`.
-pub(crate) fn errno() -> libc::c_int {
-    // SAFETY: the location is the thread's own.
-    unsafe { *errno_location() }
 }
 
 /// Sets the calling thread's `errno`.
@@ -48,13 +43,20 @@ use libc::__error as errno_location;
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc(id: usize) -> *mut u8 {
-    let Some(class) = Class::from_id(id.max(1)) else { return no_memory() };
+    let Some(class) = Class::from_id(id.max(1)) else { return no_memory(0) };
+    let object = try_alloc(class);
+    if object.is_null() { no_memory(class.size()) } else { object }
+}
+
+/// An object of `class`, or null and nothing else.
+#[inline]
+pub(crate) fn try_alloc(class: Class) -> *mut u8 {
     let mut object = alloc_once(class);
     if object.is_null() {
-        reclaim();
+        reclaim(class.size());
         object = alloc_once(class);
     }
-    if object.is_null() { no_memory() } else { object }
+    object
 }
 
 fn alloc_once(class: Class) -> *mut u8 {
@@ -165,20 +167,27 @@ pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
     });
 }
 
-/// The last resort before an allocation fails: everything that is cached here and not in use.
+/// The last resort before a request for `bytes` bytes fails: everything that is cached here and not in use. At
+/// the hard limit other threads are asked for theirs; else addresses may be what is short, and free ones go
+/// back.
 #[cold]
-pub(crate) fn reclaim() {
-    fork::adopt_one();
+pub(crate) fn reclaim(bytes: usize) {
+    let by_limit = limits::are_why(bytes);
+    fork::adopt_all();
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
     }
     flush_shared();
-    heap().unmap_free();
+    if by_limit {
+        REGISTRY.ask_all();
+    } else {
+        heap().unmap_free();
+    }
 }
 
 /// Sends what all threads share, and nobody has, to the spans.
-fn flush_shared() {
+pub(crate) fn flush_shared() {
     thread::take_down_parked();
     if hardened::is_chosen() {
         hardened::flush();
@@ -205,8 +214,33 @@ pub(crate) fn verify() {
     });
 }
 
+/// See [`crate::thread_idle`].
+pub(crate) fn thread_idle() {
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        certain(unsafe { cache.as_ref().flush_all(&ToSpans) });
+        // SAFETY: as above.
+        unsafe { cache.as_ref() }.release_unused(&BUDGET);
+    }
+}
+
+/// The central cache for those who want nothing to stay in its transfer caches.
+struct ToSpans;
+
+// SAFETY: the central cache hands each object out once.
+unsafe impl ObjectSource for ToSpans {
+    fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        CENTRAL.fetch(class, wanted)
+    }
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { CENTRAL.store_to_spans(class, chain) }
+    }
+}
+
 /// See [`crate::trim`].
 pub(crate) fn trim(keep: usize) -> usize {
+    fork::adopt_all();
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });

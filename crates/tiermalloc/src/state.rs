@@ -9,15 +9,7 @@ use tiermalloc_size_class::Class;
 use tiermalloc_sync::RawFutexMutex;
 use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
 
-use crate::{background, fork};
-
-/// Bytes that all threads' caches together may hold.
-const TOTAL_CACHE: usize = 128 << 20;
-/// Bytes that one thread's cache may hold.
-const THREAD_CACHE: usize = 16 << 20;
-
-/// Bytes that each thread's cache may hold in any case, besides.
-const THREAD_FLOOR: usize = 16 << 10;
+use crate::{background, fork, limits};
 
 /// From pages to spans and classes. All zero: it lies in `.bss` and costs no memory until used.
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
@@ -29,7 +21,8 @@ static HEAP: PageHeap<'static, RawFutexMutex, OsPages> =
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
 
-pub(crate) static BUDGET: Budget = Budget::shared(TOTAL_CACHE, THREAD_CACHE, THREAD_FLOOR);
+/// What caches may hold: nothing, before the configuration has said how much.
+pub(crate) static BUDGET: Budget = Budget::shared(0, 0, 0);
 
 pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
 
@@ -47,7 +40,9 @@ unsafe impl SpanSource for Pages {
     fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
         // Before the process takes more memory: what a fork has left behind.
         fork::adopt_one();
-        HEAP.alloc_objects(class)
+        let span = HEAP.alloc_objects(class);
+        limits::relieve();
+        span
     }
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: passed on to the caller.
@@ -63,6 +58,14 @@ unsafe impl SpanSource for Pages {
     #[inline]
     fn reserved_bytes(&self) -> usize {
         HEAP.reserved_bytes()
+    }
+    #[inline]
+    fn is_tight(&self) -> bool {
+        HEAP.is_tight()
+    }
+    #[inline]
+    fn cache_room(&self) -> usize {
+        limits::transfer_room()
     }
 }
 

@@ -58,6 +58,7 @@ fn create() -> Option<&'static ThreadCache> {
         // For good, without a key: nothing has to be taken down at the thread's end.
         tls::set_cache(DEAD.as_ptr());
         fork::install();
+        background::begin();
         return None;
     }
     fork::adopt_one();
@@ -71,6 +72,7 @@ fn create() -> Option<&'static ThreadCache> {
         // SAFETY: the key exists for the rest of the process.
         unsafe { libc::pthread_setspecific(key, cache.as_ptr().cast()) };
     }
+    background::begin();
     // SAFETY: written above, and the thread's own.
     Some(unsafe { cache.as_ref() })
 }
@@ -192,14 +194,18 @@ fn give_back(dirty_before: usize, threads_left: usize) {
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
         take_down_parked();
-        heap().release_down_to_worth(KEEP_AT_EXIT);
+        if heap().is_paced() {
+            heap().release_idle(heap().stats().dirty_pages.saturating_sub(KEEP_AT_EXIT));
+        } else {
+            heap().release_down_to_worth(KEEP_AT_EXIT);
+        }
         return;
     }
     let dirty = heap().stats().dirty_pages;
     // Threads that come and go use again what those before them have left; what none of them uses, the
     // thread in the background will find.
     if dirty > KEEP_AT_EXIT && !background::keeper() {
-        heap().release_some(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
+        heap().release_idle(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
     }
 }
 

@@ -201,7 +201,11 @@ fn decide() {
         ) {
             Ok(_) => {
                 // SAFETY: ours alone while it is being decided.
-                unsafe { *DECISION.config.get() = read() };
+                let config = unsafe {
+                    *DECISION.config.get() = read();
+                    &*DECISION.config.get()
+                };
+                crate::limits::configure(config);
                 DECISION.state.store(DECIDED, Ordering::Release);
                 return;
             }
