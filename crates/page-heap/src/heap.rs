@@ -9,11 +9,12 @@ use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::free_set::FreeSet;
 use crate::grow::MAX_SPAN;
-use crate::limit::{Limits, Short};
+use crate::limit::Limits;
 use crate::lock::RawLock;
 use crate::meta::Records;
 use crate::objects::words_for;
 use crate::pace::Pace;
+use crate::release::KEEP;
 use crate::source::PageSource;
 use crate::span::{INLINE_WORDS, Span, State};
 use crate::stats::HeapStats;
@@ -38,6 +39,7 @@ pub struct PageHeap<
     pub(crate) map: &'m PageMap<Span, ROOT, LEAF>,
     pub(crate) source: S,
     pub(crate) keeper: Option<fn() -> bool>,
+    pub(crate) relief: Option<fn()>,
     /// `reserved_pages` of the statistics, for who does not want to wait for it.
     pub(crate) reserved: AtomicUsize,
     /// Whether more is committed than the soft limit.
@@ -58,6 +60,8 @@ pub(crate) struct Inner {
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
     pub(crate) looked_ms: u64,
+    /// Fewer free dirty pages are nothing to think about after a free.
+    pub(crate) worth_a_thought: usize,
     /// Frees until the next look at the clock.
     pub(crate) until_look: u32,
 }
@@ -73,6 +77,7 @@ impl Inner {
             pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
+            worth_a_thought: KEEP + 1,
             until_look: 0,
         }
     }
@@ -125,6 +130,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             map,
             source,
             keeper: None,
+            relief: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
@@ -138,6 +144,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             map,
             source,
             keeper: None,
+            relief: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
@@ -149,6 +156,13 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// takes no looks by itself.
     pub const fn with_keeper(mut self, keeper: fn() -> bool) -> Self {
         self.keeper = Some(keeper);
+        self
+    }
+
+    /// With somebody who empties the caches above: called, without a lock, when an allocation has left more
+    /// committed than the soft limit.
+    pub const fn with_relief(mut self, relief: fn()) -> Self {
+        self.relief = Some(relief);
         self
     }
 
@@ -194,23 +208,26 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 None
             };
             let found = self.cut(&mut inner, pages, 1, State::Objects);
-            if let (Err(_), Some(bits)) = (found, bits) {
+            if let (None, Some(bits)) = (found, bits) {
                 // SAFETY: taken above and not used.
                 unsafe { inner.records.give_bits(bits, words) };
             }
-            self.mind_soft_limit(inner);
+            drop(inner);
             match found {
-                Ok(span) => {
+                Some(span) => {
                     // SAFETY: the span is ours until it is handed out. H3: every page is registered
                     // before any object of it can be freed.
                     unsafe {
                         span.as_ref().carve(class, bits);
                         self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
                     }
+                    if self.is_tight() {
+                        self.relieve_after_cut();
+                    }
                     return Some(span);
                 }
-                Err(short) if self.provide(short, pages, pages) => {}
-                Err(_) => return None,
+                None if self.provide(pages, pages) => {}
+                None => return None,
             }
         }
     }
@@ -223,10 +240,11 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
         let pages = pages.max(1);
         loop {
-            match self.alloc_large_from_free(pages, align_pages) {
-                Ok(span) => return Some(span),
-                Err(short) if self.provide(short, pages, pages.checked_add(align_pages - 1)?) => {}
-                Err(_) => return None,
+            if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
+                return Some(span);
+            }
+            if !self.provide(pages, pages.checked_add(align_pages - 1)?) {
+                return None;
             }
         }
     }
@@ -236,17 +254,18 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         &self,
         pages: usize,
         align_pages: usize,
-    ) -> Result<NonNull<Span>, Short> {
-        let mut inner = self.inner.lock();
-        let span = self.cut(&mut inner, pages, align_pages, State::Large)?;
-        self.mind_soft_limit(inner);
+    ) -> Option<NonNull<Span>> {
+        let span = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
         }
-        Ok(span)
+        if self.is_tight() {
+            self.relieve_after_cut();
+        }
+        Some(span)
     }
 
     /// Frees an object span. All its objects have come back.
@@ -316,10 +335,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         pages: usize,
         align_pages: usize,
         state: State,
-    ) -> Result<NonNull<Span>, Short> {
+    ) -> Option<NonNull<Span>> {
         // A span of the wanted length may lie well by chance; one that is longer always contains an
         // aligned run.
-        let mut found = inner.find(pages).ok_or(Short::OfPages)?;
+        let mut found = inner.find(pages)?;
         // SAFETY: spans on the sets are valid under the lock.
         let skip = |span: NonNull<Span>| unsafe {
             let start = span.as_ref().start();
@@ -327,8 +346,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         // SAFETY: as above.
         if unsafe { found.as_ref().pages() } < pages + skip(found) {
-            let longer = pages.checked_add(align_pages - 1);
-            found = longer.and_then(|pages| inner.find(pages)).ok_or(Short::OfPages)?;
+            found = inner.find(pages.checked_add(align_pages - 1)?)?;
         }
         let head = skip(found);
         // SAFETY: as above.
@@ -336,13 +354,17 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (start, length) = (span.start(), span.pages());
         let tail = length - head - pages;
         let (lo, hi) = span.dirty();
-        let dirty = hi.min(head + pages).saturating_sub(lo.max(head));
         // H6, before anything has changed.
-        inner.may_commit(pages - dirty)?;
+        if inner.limits.any {
+            let dirty = hi.min(head + pages).saturating_sub(lo.max(head));
+            if !inner.may_cut(pages - dirty, &self.tight) {
+                return None;
+            }
+        }
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {
             0 => None,
-            _ => Some(inner.records.span(&self.source, start, head).ok_or(Short::OfPages)?),
+            _ => Some(inner.records.span(&self.source, start, head)?),
         };
         let tail_span = match tail {
             0 => None,
@@ -353,7 +375,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                         // SAFETY: taken above and not used.
                         unsafe { inner.records.give_span(record) };
                     }
-                    return Err(Short::OfPages);
+                    return None;
                 }
             },
         };
@@ -386,7 +408,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.stats.large_spans += 1;
             }
         }
-        Ok(found)
+        Some(found)
     }
 
     /// Coalesces a span with its free neighbours (by their state, H1) and puts it into its set.

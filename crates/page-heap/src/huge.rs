@@ -36,7 +36,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.has_room(bytes) {
             return None;
         }
-        if let Ok(span) = self.alloc_large_from_free(pages, align_pages) {
+        if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
             return Some(span);
         }
         if !self.unmapping_may_help(bytes) || self.unmap_free() == 0 {

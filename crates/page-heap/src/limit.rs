@@ -18,10 +18,11 @@
 
 use tiermalloc_size_class::PAGE_SIZE;
 use tiermalloc_sync::MutexGuard;
-use tiermalloc_sync::atomic::Ordering;
+use tiermalloc_sync::atomic::{AtomicBool, Ordering};
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
+use crate::release::KEEP;
 use crate::source::PageSource;
 
 /// Bytes of the page map for each page.
@@ -32,19 +33,12 @@ const AT_ONCE: usize = if cfg!(tiermalloc_loom) { 1 } else { 64 };
 /// How often who needs room waits for those who are giving pages back at this moment, in milliseconds.
 const PATIENCE: usize = 200;
 
-/// Why no span could be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Short {
-    /// There is no free span that is long enough, or no memory for records.
-    OfPages,
-    /// So many pages too many would be committed.
-    OfLimit(usize),
-}
-
 /// The limits, under the lock; in pages, and as they were set.
 pub(crate) struct Limits {
     hard: usize,
     soft: usize,
+    /// Whether there is any limit.
+    pub(crate) any: bool,
     hard_bytes: usize,
     soft_bytes: usize,
     /// Pages that were committed and are being given back.
@@ -60,12 +54,19 @@ impl Limits {
         Self {
             hard: usize::MAX,
             soft: usize::MAX,
+            any: false,
             hard_bytes: 0,
             soft_bytes: 0,
             moving: 0,
             lost: 0,
             refused: 0,
         }
+    }
+}
+
+impl Limits {
+    fn note_any(&mut self) {
+        self.any = self.hard != usize::MAX || self.soft != usize::MAX;
     }
 }
 
@@ -95,14 +96,25 @@ impl Inner {
     /// Whether so many pages more may be committed. Also none at all may be too many: where a free has joined two
     /// dirty spans, what is clean between them counts as dirty, and who is given it makes it so.
     #[inline]
-    pub(crate) fn may_commit(&self, pages: usize) -> Result<(), Short> {
-        if self.limits.hard == usize::MAX {
-            return Ok(());
+    pub(crate) fn may_commit(&self, pages: usize) -> bool {
+        self.limits.hard == usize::MAX || self.beyond(pages) == 0
+    }
+
+    /// Whether a span may be cut for which so many pages more are committed.
+    #[cold]
+    pub(crate) fn may_cut(&self, pages: usize, tight: &AtomicBool) -> bool {
+        let fits = self.may_commit(pages);
+        if fits && self.limits.soft != usize::MAX {
+            // Relaxed, under the lock: a hint.
+            tight.store(self.committed() + pages > self.limits.soft, Ordering::Relaxed);
         }
-        match self.committed().saturating_add(pages).checked_sub(self.limits.hard) {
-            None | Some(0) => Ok(()),
-            Some(over) => Err(Short::OfLimit(over)),
-        }
+        fits
+    }
+
+    /// By how many pages the hard limit would be exceeded with `pages` more.
+    #[cold]
+    fn beyond(&self, pages: usize) -> usize {
+        self.committed().saturating_add(pages).saturating_sub(self.limits.hard)
     }
 
     /// Committed pages that are nobody's for a while, because they are being given back.
@@ -141,6 +153,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn set_hard_limit(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock();
         inner.limits.hard = pages_within(bytes);
+        inner.limits.note_any();
         core::mem::replace(&mut inner.limits.hard_bytes, bytes)
     }
 
@@ -149,8 +162,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn set_soft_limit(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock();
         inner.limits.soft = pages_within(bytes);
+        inner.limits.note_any();
+        inner.worth_a_thought = if bytes == 0 { KEEP + 1 } else { 0 };
         let before = core::mem::replace(&mut inner.limits.soft_bytes, bytes);
-        self.mind_soft_limit(inner);
+        self.relieve(inner);
         before
     }
 
@@ -200,8 +215,27 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// After pages were committed or freed: says whether there are more than the soft limit, and gives back
     /// free ones if so. Gives the lock up.
+    #[inline]
     pub(crate) fn mind_soft_limit<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
-        self.note_soft_limit(&inner);
+        if inner.limits.soft != usize::MAX {
+            self.relieve(inner);
+        }
+    }
+
+    /// After a span was cut, where more is committed than the soft limit: what is cached above goes back, and what
+    /// is free.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn relieve_after_cut(&self) {
+        if let Some(relief) = self.relief {
+            relief();
+        }
+        self.relieve(self.inner.lock());
+    }
+
+    #[cold]
+    fn relieve<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
+        self.note(&inner);
         let mut excess = inner.above_soft();
         drop(inner);
         while excess > 0 {
@@ -213,9 +247,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// Finds out and says whether more is committed than the soft limit.
+    #[inline]
     pub(crate) fn note_soft_limit(&self, inner: &Inner) -> bool {
-        let soft = inner.limits.soft;
-        let tight = soft != usize::MAX && inner.committed() > soft;
+        inner.limits.soft != usize::MAX && self.note(inner)
+    }
+
+    #[cold]
+    fn note(&self, inner: &Inner) -> bool {
+        let tight = inner.committed() > inner.limits.soft;
         if tight != self.is_tight() {
             // Relaxed, under the lock: a hint.
             self.tight.store(tight, Ordering::Relaxed);
@@ -223,11 +262,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         tight
     }
 
-    /// Makes what has failed possible, as far as it can: by room under the hard limit for `pages` pages, by a
-    /// region of `region` pages. `true`: it is worth another try.
-    pub(crate) fn provide(&self, short: Short, pages: usize, region: usize) -> bool {
+    /// Makes it possible to cut `pages` pages, which has failed: by room under the hard limit, if that is what is
+    /// missing, else by a region of `region` pages. `true`: it is worth another try.
+    #[cold]
+    pub(crate) fn provide(&self, pages: usize, region: usize) -> bool {
         // A region is clean, so all of what is cut from it will count.
-        self.make_room(pages) && (short != Short::OfPages || self.grow(region))
+        let fits = self.inner.lock().may_commit(pages);
+        if fits { self.grow(region) } else { self.make_room(pages) }
     }
 
     /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever does
@@ -235,14 +276,15 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub(crate) fn commit_huge(&self, pages: usize) -> bool {
         loop {
             let mut inner = self.inner.lock();
-            match inner.may_commit(pages) {
-                Ok(()) => {
-                    inner.stats.huge_pages += pages;
-                    self.mind_soft_limit(inner);
-                    return true;
+            if inner.may_commit(pages) {
+                inner.stats.huge_pages += pages;
+                if self.note_soft_limit(&inner) {
+                    drop(inner);
+                    self.relieve_after_cut();
                 }
-                Err(_) => drop(inner),
+                return true;
             }
+            drop(inner);
             if !self.make_room(pages) {
                 return false;
             }
@@ -262,7 +304,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let mut waited = 0;
         loop {
             let mut inner = self.inner.lock();
-            let Err(Short::OfLimit(over)) = inner.may_commit(pages) else { return true };
+            if inner.may_commit(pages) {
+                return true;
+            }
+            let over = inner.beyond(pages);
             let (dirty, moving) = (inner.stats.dirty_pages, inner.limits.moving);
             // What could not help is left where it is.
             let hopeless = over > dirty + moving;

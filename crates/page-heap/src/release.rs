@@ -18,7 +18,7 @@ use crate::span::{Span, State};
 /// Frees between two readings of the clock.
 const FREES_PER_READING: u32 = 16;
 /// Free dirty pages that are never worth a system call (512 KiB).
-const KEEP: usize = 64;
+pub(crate) const KEEP: usize = 64;
 /// Free dirty pages from which on the keeper is asked (2 MiB).
 const WORTH_A_KEEPER: usize = if cfg!(tiermalloc_loom) { 1 } else { 256 };
 /// System calls that one look, or the end of one thread, may make: the rest waits for the next.
@@ -50,6 +50,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// Called with the lock after every free; gives it up.
     pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
+        if inner.stats.dirty_pages < inner.worth_a_thought {
+            return;
+        }
         if self.note_soft_limit(&inner) {
             return self.mind_soft_limit(inner);
         }

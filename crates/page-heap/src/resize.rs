@@ -72,7 +72,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         let (lo, hi) = free.dirty();
         // H6, before anything has changed.
-        if inner.may_commit(more - hi.min(more).saturating_sub(lo)).is_err() {
+        if !inner.may_commit(more - hi.min(more).saturating_sub(lo)) {
             return Err(more);
         }
         // SAFETY: the neighbour is free and on its set; its record serves the rest of it, or goes
@@ -98,7 +98,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         inner.stats.large_pages += more;
         inner.low_water = inner.low_water.min(inner.stats.dirty_pages);
-        self.mind_soft_limit(inner);
+        if self.note_soft_limit(&inner) {
+            drop(inner);
+            self.relieve_after_cut();
+        }
         Ok(true)
     }
 }

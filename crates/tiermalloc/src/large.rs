@@ -8,7 +8,7 @@ use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::raw::MIN_ALIGN;
 use crate::state::{CENTRAL, MAP, heap};
-use crate::{fatal, hardened, limits, slow};
+use crate::{fatal, hardened, slow};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
@@ -113,7 +113,6 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
 }
 
 fn once(size: usize, align: usize, huge: usize) -> Option<NonNull<Span>> {
-    limits::relieve();
     let size = size.max(1);
     if hardened::is_chosen() {
         if let Some(span) = hardened::alloc_pages(size, align) {

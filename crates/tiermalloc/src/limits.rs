@@ -58,21 +58,14 @@ pub(crate) fn set_hard(bytes: usize) -> usize {
 pub(crate) fn set_soft(bytes: usize) -> usize {
     config::get();
     let before = heap().set_soft_limit(bytes);
-    relieve();
+    if heap().is_tight() {
+        relieve();
+    }
     before
 }
 
-/// Called by who takes pages: above the soft limit, empties what nobody has in his hands.
-#[inline]
+/// Called when pages were taken above the soft limit: empties what nobody has in his hands.
 pub(crate) fn relieve() {
-    if heap().is_tight() {
-        relieve_slow();
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn relieve_slow() {
     thread::take_down_parked();
     if CENTRAL.held_bytes() > 0 {
         for class in Class::all() {

@@ -22,6 +22,7 @@ pub(crate) fn certain<T>(result: Result<T, Misuse>) -> T {
 
 /// No memory for a request of `size` bytes: `errno` says so, or the program ends.
 #[cold]
+#[inline(never)]
 pub(crate) fn no_memory(size: usize) -> *mut u8 {
     limits::abort_if_chosen(size);
     set_errno(libc::ENOMEM);

@@ -15,8 +15,9 @@ use crate::{background, fork, limits};
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
 
 /// Spans of pages, from the operating system.
-static HEAP: PageHeap<'static, RawFutexMutex, OsPages> =
-    PageHeap::new(&MAP, OsPages::new()).with_keeper(background::keeper);
+static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new())
+    .with_keeper(background::keeper)
+    .with_relief(limits::relieve);
 
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
@@ -40,9 +41,7 @@ unsafe impl SpanSource for Pages {
     fn alloc_span(&self, class: Class) -> Option<NonNull<Span>> {
         // Before the process takes more memory: what a fork has left behind.
         fork::adopt_one();
-        let span = HEAP.alloc_objects(class);
-        limits::relieve();
-        span
+        HEAP.alloc_objects(class)
     }
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: passed on to the caller.

@@ -11,8 +11,8 @@ static pthread_barrier_t together;
 static void *idler(void *argument)
 {
     (void)argument;
-    static __thread void *blocks[20000];
     tiermalloc_thread_busy();
+    void **blocks = malloc(20000 * sizeof *blocks);
     for (int i = 0; i < 20000; i++) {
         blocks[i] = malloc(40);
         memset(blocks[i], 1, 40);
@@ -29,6 +29,7 @@ static void *idler(void *argument)
         CHECK((blocks[i] = malloc(40)) != NULL, "after a pause");
     for (int i = 0; i < 20000; i++)
         free(blocks[i]);
+    free(blocks);
     return NULL;
 }
 
