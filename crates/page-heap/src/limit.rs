@@ -338,7 +338,7 @@ fn pause() {
     tiermalloc_sync::spin_hint();
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(tiermalloc_loom)))]
 mod tests {
     use super::*;
 

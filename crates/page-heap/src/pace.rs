@@ -110,7 +110,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(tiermalloc_loom)))]
 mod tests {
     use super::*;
 
