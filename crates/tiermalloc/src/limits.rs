@@ -47,8 +47,9 @@ pub(crate) fn set_hard(bytes: usize) -> usize {
     let before = heap().set_hard_limit(bytes);
     let excess = if bytes > 0 { heap().committed_bytes().saturating_sub(bytes) } else { 0 };
     if excess > 0 {
-        REGISTRY.ask_all();
+        slow::flush_own();
         slow::flush_shared();
+        REGISTRY.ask_all();
         heap().release_pages(excess.div_ceil(PAGE_SIZE));
     }
     before
@@ -59,7 +60,9 @@ pub(crate) fn set_soft(bytes: usize) -> usize {
     config::get();
     let before = heap().set_soft_limit(bytes);
     if heap().is_tight() {
+        slow::flush_own();
         relieve();
+        REGISTRY.ask_all();
     }
     before
 }

@@ -175,15 +175,23 @@ pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
 pub(crate) fn reclaim(bytes: usize) {
     let by_limit = limits::are_why(bytes);
     fork::adopt_all();
-    if let Some(cache) = thread::existing() {
-        // SAFETY: the cache is the thread's own.
-        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
-    }
+    flush_own();
     flush_shared();
     if by_limit {
         REGISTRY.ask_all();
     } else {
         heap().unmap_free();
+    }
+}
+
+/// Empties the calling thread's cache, and lets others have what it has claimed.
+pub(crate) fn flush_own() {
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        unsafe {
+            certain(cache.as_ref().flush_all(&CENTRAL));
+            cache.as_ref().release_unused(&BUDGET);
+        }
     }
 }
 
@@ -242,10 +250,7 @@ unsafe impl ObjectSource for ToSpans {
 /// See [`crate::trim`].
 pub(crate) fn trim(keep: usize) -> usize {
     fork::adopt_all();
-    if let Some(cache) = thread::existing() {
-        // SAFETY: the cache is the thread's own.
-        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
-    }
+    flush_own();
     flush_shared();
     heap().release_down_to(keep >> PAGE_SHIFT) << PAGE_SHIFT
 }
