@@ -116,6 +116,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if let Some(span) = record {
                 inner.stats.huge_pages += bytes >> PAGE_SHIFT;
                 inner.stats.huge_spans += 1;
+                inner.stats.huge_made += 1;
                 inner.stats.guarded_spans += (guard > 0) as usize;
                 // SAFETY: ours until handed out (H3).
                 unsafe {
@@ -152,8 +153,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.
         if unsafe { self.source.release(place, mapped) } {
+            let mut inner = self.inner.lock();
+            inner.stats.huge_returned_pages += bytes >> PAGE_SHIFT;
             // SAFETY: nothing refers to the record any more.
-            unsafe { self.inner.lock().records.give_span(span) };
+            unsafe { inner.records.give_span(span) };
             return;
         }
         // The source keeps it (a kernel out of mappings, say): it becomes part of the heap, and only guards
@@ -204,6 +207,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let mut inner = self.inner.lock();
             record.set_extent(record.start(), bytes >> PAGE_SHIFT);
             inner.stats.huge_pages -= (old - bytes) >> PAGE_SHIFT;
+            inner.stats.huge_returned_pages += (old - bytes) >> PAGE_SHIFT;
             return Some(address);
         }
         // SAFETY: a whole mapping, which is the caller's.
@@ -273,6 +277,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 let reserved = inner.stats.reserved_pages - record.pages();
                 self.set_reserved(&mut inner, reserved);
                 unmapped += record.pages();
+                inner.stats.unmapped_pages += record.pages();
+                inner.stats.unmaps += 1;
                 inner.records.give_span(span);
             }
         }

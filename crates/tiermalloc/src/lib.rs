@@ -54,6 +54,7 @@ mod large;
 mod line;
 mod parked;
 pub mod raw;
+mod report;
 mod resize;
 mod slow;
 mod state;
@@ -63,7 +64,11 @@ mod tls;
 
 pub use config::{Config, Pool};
 pub use global::TierMalloc;
-pub use stats::{Stats, stats};
+pub use report::{with_snapshot, write_stats};
+pub use stats::{
+    CLASS_FIELDS, ClassStats, Counts, Field, Kind as FieldKind, LockWaits, MOST_THREADS, Reason,
+    Snapshot, Stats, TOTAL_FIELDS, ThreadStats, Unit, stats,
+};
 
 /// Gives as much memory back to the operating system as can be given without touching what other
 /// threads keep: the calling thread's cache, the transfer caches, and all free pages but `keep`
@@ -112,6 +117,7 @@ pub unsafe fn prepare_for_fork_by(
 /// long as it is there.
 pub fn forget_threads() {
     background::stop();
+    report::leave_signals();
     thread::delete_key();
 }
 

@@ -45,6 +45,19 @@ pub enum Pool {
     System = 4,
 }
 
+impl Pool {
+    /// As a user writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tiered => "tiered",
+            Self::Central => "central",
+            Self::Hardened => "hardened",
+            Self::Guarded => "guarded",
+            Self::System => "system",
+        }
+    }
+}
+
 /// Whether there is a thread that gives memory back while the program does something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
