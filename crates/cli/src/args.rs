@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::classes::Format;
 use crate::failure::{FAILED, say};
 use crate::manual;
+use crate::stats::StatsOptions;
 
 /// Runs any program on the tiermalloc memory allocator
 ///
@@ -57,6 +58,14 @@ pub enum Action {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+
+    /// Shows, compares or draws the statistics that a program has written
+    ///
+    /// Reads what the library writes with stats_format=json: at the program's end
+    /// (stats=exit), at a signal (stats=SIGUSR2) or every so often
+    /// (stats_interval=10s), to standard error or to the file that stats_file names.
+    #[command(verbatim_doc_comment, after_long_help = manual::help(manual::STATS))]
+    Stats(StatsOptions),
 
     /// Prints the manual page, for man(1)
     Man,

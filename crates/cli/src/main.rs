@@ -31,6 +31,7 @@ mod preload;
 mod privilege;
 mod run;
 mod script;
+mod stats;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -68,6 +69,7 @@ fn start(arguments: Vec<OsString>) -> u8 {
     let outcome = match args::parse(arguments) {
         Ok(Action::Run(options)) => Err(run::run(&options)),
         Ok(Action::Classes { format }) => output::print(&classes::render(format)),
+        Ok(Action::Stats(options)) => stats::run(&options),
         Ok(Action::Man) => output::print(&man::page(&args::command())),
         Err(status) => return status,
     };

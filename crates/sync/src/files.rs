@@ -41,6 +41,8 @@ pub struct Identity {
     pub file: (u64, u64),
     /// Whether it is a regular one.
     pub is_regular: bool,
+    /// Whether it is a name that stands for another.
+    pub is_link: bool,
 }
 
 impl Identity {
@@ -49,6 +51,7 @@ impl Identity {
         Self {
             file: (stat.st_dev as u64, stat.st_ino as u64),
             is_regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+            is_link: stat.st_mode & libc::S_IFMT == libc::S_IFLNK,
         }
     }
 }
@@ -116,10 +119,11 @@ mod kernel {
         }
     }
 
-    /// What a name stands for, links followed; `None`: nothing.
-    pub fn identity_of(name: &CStr) -> Option<Identity> {
+    /// What a name stands for, itself or with links followed; `None`: nothing.
+    pub fn identity_of(name: &CStr, follow: bool) -> Option<Identity> {
         let mut stat = core::mem::MaybeUninit::<libc::stat>::zeroed();
-        let arguments = [HERE, name.as_ptr() as usize, stat.as_mut_ptr() as usize, 0, 0, 0];
+        let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW as usize };
+        let arguments = [HERE, name.as_ptr() as usize, stat.as_mut_ptr() as usize, flags, 0, 0];
         // SAFETY: as above, and a C string.
         unsafe {
             ok(syscall(nr::NEWFSTATAT, arguments))?;
@@ -198,11 +202,12 @@ mod portable {
     }
 
     /// What a name stands for.
-    pub fn identity_of(name: &CStr) -> Option<Identity> {
+    pub fn identity_of(name: &CStr, follow: bool) -> Option<Identity> {
         let mut stat = core::mem::MaybeUninit::<libc::stat>::zeroed();
         // SAFETY: room for what is written, and a C string.
         unsafe {
-            (libc::stat(name.as_ptr(), stat.as_mut_ptr()) == 0)
+            let ask = if follow { libc::stat } else { libc::lstat };
+            (ask(name.as_ptr(), stat.as_mut_ptr()) == 0)
                 .then(|| Identity::of(stat.assume_init_ref()))
         }
     }
@@ -277,15 +282,15 @@ mod tests {
         assert_eq!(identity(copy), None);
         close(fd);
         assert!(rename(one, two));
-        assert_eq!(identity_of(one), None);
-        assert!(identity_of(two).unwrap().is_regular);
+        assert_eq!(identity_of(one, true), None);
+        assert!(identity_of(two, false).unwrap().is_regular);
         let fd = open(two, libc::O_RDONLY, 0).unwrap();
         let mut bytes = [0; 20];
         assert_eq!((read(fd, &mut bytes), &bytes[..9]), (Ok(9), &b"some text"[..]));
         assert!(!write_all(fd, b"x"), "not for writing");
         close(fd);
         unlink(two);
-        assert_eq!(identity_of(two), None);
+        assert_eq!(identity_of(two, true), None);
         assert_eq!(c_name(b"a\0b", first), None);
         assert_eq!(c_name(&[b'a'; 300], first), None);
     }

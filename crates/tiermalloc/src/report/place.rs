@@ -6,11 +6,14 @@
 //! | JSON | appended to, a line each time |
 //! | OpenMetrics | replaced as a whole: written under another name, and then given its own |
 //!
-//! What is there and no regular file, as `/dev/stderr` or a pipe with a name, is written to in every case. The
-//! text of one time is one system call, so that those of several processes do not mix.
+//! Only a regular file is replaced. What is a link to one is emptied and written; what is a device, a pipe with
+//! a name, or lies in `/dev` or `/proc`, is written to in every case. The text of one time is one system call, so
+//! that those of several processes do not mix.
+
+use core::ffi::CStr;
 
 use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use tiermalloc_sync::files::{self, Fd, Identity};
+use tiermalloc_sync::files::{self, Fd};
 
 use crate::config::{Format, Text};
 use crate::line::Line;
@@ -62,12 +65,13 @@ pub(super) fn deliver(file: &Text, process: u32, format: Format, text: &[u8]) {
     let mut room = [0; NAME];
     let mut name = Name::new();
     name.expand(file.as_bytes(), process);
-    let is_special = |i: Identity| !i.is_regular;
     let result = match files::c_name(name.as_bytes(), &mut room) {
         None => Err(libc::ENAMETOOLONG),
-        Some(path) if format != Format::OpenMetrics => append(path, text),
-        Some(path) if files::identity_of(path).is_some_and(is_special) => append(path, text),
-        Some(path) => replace(path, &name, process, text),
+        Some(path) => match way(path, format) {
+            Way::Append => write(path, libc::O_APPEND, text),
+            Way::Overwrite => write(path, libc::O_TRUNC, text),
+            Way::Replace => replace(path, &name, process, text),
+        },
     };
     if let Err(error) = result {
         complain(name.as_bytes(), error);
@@ -79,14 +83,37 @@ const FLAGS: i32 =
     libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
 const MODE: u32 = 0o644;
 
-fn append(path: &core::ffi::CStr, text: &[u8]) -> Result<(), i32> {
-    let fd = files::open(path, FLAGS | libc::O_APPEND, MODE)?;
+/// How a file is written.
+enum Way {
+    Append,
+    Overwrite,
+    Replace,
+}
+
+fn way(path: &CStr, format: Format) -> Way {
+    let name = path.to_bytes();
+    if format != Format::OpenMetrics || name.starts_with(b"/dev/") || name.starts_with(b"/proc/") {
+        return Way::Append;
+    }
+    match files::identity_of(path, false) {
+        None => Way::Replace,
+        Some(itself) if itself.is_regular => Way::Replace,
+        Some(itself) if itself.is_link => match files::identity_of(path, true) {
+            Some(target) if !target.is_regular => Way::Append,
+            _ => Way::Overwrite,
+        },
+        Some(_) => Way::Append,
+    }
+}
+
+fn write(path: &CStr, how: i32, text: &[u8]) -> Result<(), i32> {
+    let fd = files::open(path, FLAGS | how, MODE)?;
     let written = files::write_all(fd, text);
     files::close(fd);
     if written { Ok(()) } else { Err(libc::EIO) }
 }
 
-fn replace(path: &core::ffi::CStr, name: &Name, process: u32, text: &[u8]) -> Result<(), i32> {
+fn replace(path: &CStr, name: &Name, process: u32, text: &[u8]) -> Result<(), i32> {
     let mut other = Name::new();
     other.add(name.as_bytes());
     other.add(b".");
