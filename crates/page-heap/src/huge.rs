@@ -137,6 +137,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// The span is the caller's, `Moving`, and in the map with no page.
+    // Apart, so that it costs who frees a large span no register.
+    #[inline(never)]
     pub(crate) unsafe fn free_huge(
         &self,
         mut inner: MutexGuard<'_, R, Inner>,

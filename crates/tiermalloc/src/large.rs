@@ -7,7 +7,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::state::{CENTRAL, MAP, heap};
-use crate::{fatal, hardened, report, slow};
+use crate::{fatal, hardened, slow};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
@@ -24,7 +24,6 @@ const SPARSE: usize = 16 << 20;
 /// `size` bytes at `align`, or null.
 #[inline(never)]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
-    report::tick();
     match span(size, align, HUGE) {
         // SAFETY: just allocated.
         Some(span) => unsafe { span.as_ref() }.address() as *mut u8,

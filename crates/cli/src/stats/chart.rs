@@ -113,7 +113,7 @@ fn classes(before: Option<&Record>, after: &Record) -> Vec<Bar> {
 /// Bars with a title and an axis from `top` on; returns where they end.
 fn panel(area: &Area<'_>, top: i32, title: &str, what: &str, bars: &[Bar]) -> Drawn<i32> {
     label(area, title, (24, top), 16, INK, HPos::Left)?;
-    label(area, what, (LEFT - 10, top + 22), 12, FAINT, HPos::Right)?;
+    label(area, what, (LEFT - 26, top + 22), 12, FAINT, HPos::Right)?;
     let longest = bars.iter().map(|bar| bar.length().max(bar.before.unwrap_or(0))).max();
     let step = step(longest.unwrap_or(0).max(1));
     let end = longest.unwrap_or(0).max(1).div_ceil(step) * step;
