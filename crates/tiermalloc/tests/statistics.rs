@@ -66,10 +66,8 @@ fn classes() {
     assert_eq!(snapshot.classes().count(), 208);
     assert!(snapshot.classes().is_sorted_by_key(|class| class.size));
     for class in snapshot.classes() {
-        let objects = class.live_objects
-            + class.cached_objects()
-            + class.free_objects
-            + class.fresh_objects;
+        let objects =
+            class.live_objects + class.cached_objects() + class.free_objects + class.fresh_objects;
         assert_eq!(objects * class.size + class.tail_waste, class.span_bytes, "{class:?}");
         assert_eq!(class.occupancy.iter().sum::<u32>() as usize, class.spans);
     }
