@@ -99,7 +99,7 @@ struct tiermalloc_class_stats {
     uint64_t in_spans;              /* bytes: in spans */
     uint64_t tail_waste;            /* bytes: at the ends of spans, where no object fits */
     uint64_t untouched;             /* bytes: whole pages in spans that nobody has touched */
-    uint64_t slack_most;            /* number: most bytes of an object that its request leaves unused */
+    uint64_t slack_most;            /* bytes: most of an object that its request leaves unused */
     uint64_t refills;               /* number since the start: chains of objects from the central cache to threads */
     uint64_t refilled_objects;      /* number since the start: objects in refills */
     uint64_t transfer_hits;         /* number since the start: refills by a batch of the transfer cache */
