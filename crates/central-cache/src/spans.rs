@@ -164,6 +164,7 @@ impl Spans {
         true
     }
 
+    #[cfg(not(tiermalloc_loom))]
     /// Looks at every span that has a free object: how full they are, and what was never handed out.
     pub(crate) fn survey(&self) -> Survey {
         let mut survey = Survey::default();

@@ -161,7 +161,8 @@ impl Snapshot {
     /// Cost: as for [`stats`](crate::stats()), and some nanoseconds for each span that has a free object, under
     /// the lock of its class.
     pub fn take(&mut self) {
-        self.take_within(&mut Patience::ENDLESS.clone());
+        let mut patience = Patience::ENDLESS;
+        self.take_within(&mut patience);
     }
 
     pub(crate) fn take_within(&mut self, patience: &mut Patience) {
