@@ -70,7 +70,7 @@ fn a_drawing_is_one_of_svg() {
     shown(&[Path::new("--compare"), Path::new("--svg"), &svg, &heap]);
     let text = fs::read_to_string(svg).unwrap();
     assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"), "{text}");
-    for word in ["Bytes per tier", "Bytes per size class", "in use", "red marks", "MiB"] {
+    for word in ["Bytes per tier", "Bytes per size class", "in use", "red marks", "KiB"] {
         assert!(text.contains(word), "{word}");
     }
     let (_, stderr) = outcome(tiermalloc().args(["stats", "--svg", "/no/such/x"]).arg(&heap), 1);
