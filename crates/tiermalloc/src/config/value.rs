@@ -192,6 +192,22 @@ impl Kind {
             Self::Text => Text::new(text).map(Value::Text).ok_or(Refusal::Unreadable),
         }
     }
+
+    /// Whether a value, as a program may have made it, is one of this kind.
+    pub fn holds(&self, value: &Value) -> bool {
+        match (*self, *value) {
+            (Self::Choice(words), Value::Choice(n)) => n < words.len(),
+            (Self::Flags(words), Value::Flags(bits)) => bits >> words.len() == 0,
+            (Self::Bytes { least, most, none }, Value::Bytes(bytes)) => {
+                (none && bytes == 0) || (least..=most).contains(&bytes)
+            }
+            (Self::Duration { least, most, none }, Value::Duration(time)) => {
+                (none && time == Duration::NONE) || (least..=most).contains(&time)
+            }
+            (Self::Switch, Value::Switch(_)) | (Self::Text, Value::Text(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// A bit for each of the words that stand in `text`, joined by `+`.
