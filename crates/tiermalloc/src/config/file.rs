@@ -22,7 +22,8 @@
 //! - L1: at most [`LONGEST_FILE`] bytes are looked at, in pieces of a buffer on the stack: how long a file takes does
 //!   not depend on how long it is.
 //! - L2: what a line means does not depend on how the file was cut into pieces.
-//! - L3: a line costs one message at most, and lines of other programs' sections none.
+//! - L3: a line costs one message at most, that nothing more is read another one, and lines of other programs'
+//!   sections none.
 
 use super::parse::assign;
 use super::{Config, Problem};
@@ -322,4 +323,59 @@ fn before_comment(line: &[u8]) -> Option<&[u8]> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// What is found in a text that comes in pieces of that length.
+    fn found(text: &[u8], piece: usize) -> Vec<String> {
+        let (mut rest, mut all) = (text, Vec::new());
+        let mut read = |into: &mut [u8]| {
+            let length = piece.min(into.len()).min(rest.len());
+            into[..length].copy_from_slice(&rest[..length]);
+            rest = &rest[length..];
+            Ok(length)
+        };
+        scan(&mut read, b"prog", &mut |line, item| all.push(format!("{line} {item:?}")));
+        all
+    }
+
+    #[test]
+    fn pieces_do_not_matter() {
+        let long = "y".repeat(3000);
+        for text in [
+            "\u{feff}pool = central\n[x]\na\n[prog]\r\nb = \"c\\\"d\" # e\nf",
+            "a\0b",
+            &format!("a = {long}\n#{long}\nb = 1 #{long}\n{long}"),
+            &"a = 1\n".repeat(LONGEST_FILE / 6 + 3),
+            &"y".repeat(LONGEST_FILE),
+            &"y".repeat(LONGEST_FILE + 1),
+        ] {
+            let whole = found(text.as_bytes(), usize::MAX);
+            for piece in [1, 2, 7, LONGEST_LINE, BUFFER] {
+                assert_eq!(found(text.as_bytes(), piece), whole, "pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_breaks_off_says_so_behind_what_was_read() {
+        let mut pieces = [Ok(&b"pool = central\nthp"[..]), Err(5)].into_iter();
+        let mut read = |into: &mut [u8]| {
+            pieces.next().unwrap().map(|piece: &[u8]| {
+                into[..piece.len()].copy_from_slice(piece);
+                piece.len()
+            })
+        };
+        let mut all = Vec::new();
+        scan(&mut read, b"prog", &mut |line, item| all.push((line, format!("{item:?}"))));
+        assert_eq!(all.len(), 2);
+        assert!(all[1].0 == 2 && all[1].1.contains("Unreadable { error: 5 }"), "{all:?}");
+    }
 }

@@ -177,7 +177,7 @@ impl Problem<'_> {
                 .text(" KiB; it is ignored from here on"),
             Self::NoText => line.text("the file is not text; it is ignored from here on"),
             Self::Unreadable { error } => {
-                reason(line.text("the file cannot be read, "), error).text("; it is ignored")
+                reason(line.text("cannot be read ("), error).text("); it is ignored")
             }
             Self::NoFile => line.text("not a regular file; it is ignored"),
         }
@@ -187,11 +187,11 @@ impl Problem<'_> {
 /// The system's reasons, as far as they are likely.
 fn reason(line: Line, error: i32) -> Line {
     let words = match error {
-        libc::ENOENT | libc::ENOTDIR => "there is none",
-        libc::EACCES | libc::EPERM => "permission is denied",
+        libc::ENOENT | libc::ENOTDIR => "no such file",
+        libc::EACCES | libc::EPERM => "permission denied",
         libc::ENAMETOOLONG => "its name is too long",
-        libc::ELOOP => "there are too many symbolic links",
-        libc::EMFILE | libc::ENFILE => "there are too many open files",
+        libc::ELOOP => "too many symbolic links",
+        libc::EMFILE | libc::ENFILE => "too many open files",
         libc::EIO => "its medium is damaged",
         _ => return line.text("error ").digits(error.unsigned_abs() as usize, 10),
     };
