@@ -64,12 +64,12 @@ fn decide(program: Option<&Config>) {
             Ordering::Acquire,
         ) {
             Ok(_) => {
-                let decided = read(program);
-                if decided.config().print {
-                    print(&decided);
-                }
                 // SAFETY: D1: ours alone while it is being decided.
-                unsafe { *DECISION.what.get() = decided };
+                let what = unsafe { &mut *DECISION.what.get() };
+                read(program, what);
+                if what.config().print {
+                    print(what);
+                }
                 DECISION.state.store(DECIDED, Ordering::Release);
                 return;
             }
@@ -90,8 +90,10 @@ pub(crate) fn forget_deciding() {
 const MOST_LINES: usize = 16;
 const TOO_MANY: usize = MOST_LINES + 1;
 
-/// Puts all sources together.
-fn read(program: Option<&Config>) -> Effective {
+/// Puts all sources together, in place: the stack may be a small one.
+fn read(program: Option<&Config>, into: &mut Effective) {
+    // A thread that a fork has cut off may have been here before.
+    *into = Effective::BUILT_IN;
     let mut told = [0; Source::COUNT];
     let mut report = |place: &Place<'_>, problem: &Problem<'_>| {
         let told = &mut told[place.origin.source as usize];
@@ -105,20 +107,20 @@ fn read(program: Option<&Config>) -> Effective {
     };
     let mut sources = Sources { program, symbol: environment::symbol(), ..Sources::NONE };
     if cfg!(feature = "fixed-config") {
-        return sources.gather(&mut report);
+        return sources.apply_to(into, &mut report);
     }
     sources.system_file = Some(super::SYSTEM_FILE);
     if environment::is_privileged() {
         // Its name is what the one who starts it likes; where its file lies is not.
         let mut path = [0; 1024];
         sources.name = environment::file_of_program(&mut path);
-        return sources.gather(&mut report);
+        return sources.apply_to(into, &mut report);
     }
     let variables = environment::variables();
     sources.user_file = variables.file.filter(|path| !path.is_empty());
     sources.environment = variables.settings;
     sources.name = environment::name();
-    sources.gather(&mut report)
+    sources.apply_to(into, &mut report);
 }
 
 /// Prints what is in force: lines of a configuration file.

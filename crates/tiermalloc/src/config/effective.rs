@@ -67,6 +67,12 @@ impl Sources<'_> {
     /// Puts all of them together, and tells `report` of all that cannot be applied.
     pub fn gather(&self, report: &mut dyn FnMut(&Place<'_>, &Problem<'_>)) -> Effective {
         let mut effective = Effective::BUILT_IN;
+        self.apply_to(&mut effective, report);
+        effective
+    }
+
+    /// Applies all of them to what is built in.
+    pub(super) fn apply_to(&self, effective: &mut Effective, report: &mut Report<'_>) {
         if let Some(config) = self.program {
             effective.program(config, report);
         }
@@ -83,7 +89,6 @@ impl Sources<'_> {
         if let Some(text) = self.environment {
             effective.text(Source::Environment, text, report);
         }
-        effective
     }
 }
 
