@@ -67,7 +67,12 @@ fn usage(command: &Command) -> String {
     let mut text = format!("tiermalloc {}", command.get_name());
     for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
         if arg.is_positional() {
-            text.push_str(" [--] PROGRAM [ARGS]...");
+            let required = arg.is_required_set();
+            text.push_str(if required {
+                " [--] PROGRAM [ARGS]..."
+            } else {
+                " [--] [PROGRAM [ARGS]...]"
+            });
         } else {
             text.push_str(&format!(" [{}]", option(arg)));
         }
