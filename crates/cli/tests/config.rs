@@ -307,7 +307,8 @@ fn what_is_printed_and_what_the_document_shows_is_toml() {
         }
         assert!(read.status.success(), "{said}\n{file}");
         // And we read it as well.
-        let (_, stderr) = outcome(bare().args(["config", "--conf-file"]).arg(dir.join("x.toml")), 0);
+        let (_, stderr) =
+            outcome(bare().args(["config", "--conf-file"]).arg(dir.join("x.toml")), 0);
         assert_eq!(stderr, "");
     }
 }

@@ -142,7 +142,7 @@ fn a_line_may_be_so_long_and_a_comment_longer() {
     let (config, said) = read(&long);
     assert_eq!((config.zero_on_free, config.quarantine), (true, 1 << 20));
     let start = "stats_file = yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy...";
-    assert_eq!(said[0], format!("2: {start}: longer than 1023 bytes; it is ignored"));
+    assert_eq!(said[0], format!("2: {start}: longer than 2047 bytes; it is ignored"));
     assert!(said[1].starts_with("4: pool=x: "), "{said:?}");
     assert_eq!(said.len(), 2);
 
@@ -180,7 +180,7 @@ fn what_is_too_long_is_read_so_far() {
         }
     }
     let whole = "x".repeat(LONGEST_FILE - 1) + "\n";
-    assert!(read(whole).1[0].contains("longer than 1023 bytes"));
+    assert!(read(whole).1[0].contains("longer than 2047 bytes"));
 }
 
 /// A message is for a person, names its line, and fits one.

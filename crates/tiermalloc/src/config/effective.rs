@@ -129,7 +129,7 @@ impl Effective {
                 continue;
             }
             if key.kind.holds(&value) {
-                (key.set)(&mut self.config, value);
+                (key.set)(&mut self.config, &value);
                 *origin = Origin { source: Source::Program, line: 0 };
             } else {
                 let line = key.show(value).bare().write(crate::line::Line::empty());
@@ -158,7 +158,14 @@ impl Effective {
             Err(NoFile::Error(error)) => return report(&place(0), &Problem::Unreadable { error }),
             Err(NoFile::NotRegular) => return report(&place(0), &Problem::NoFile),
         };
-        scan(&mut |into| file.read(into), name, &mut |line, item| match item {
+        // A regular file gives less than it was asked for at its end alone.
+        let mut ended = false;
+        let mut read = |into: &mut [u8]| {
+            let length = if ended { 0 } else { file.read(into)? };
+            ended = length < into.len();
+            Ok(length)
+        };
+        scan(&mut read, name, &mut |line, item| match item {
             Item::Setting { name, value } => match assign(&mut self.config, name, value) {
                 Ok(key) => self.origins[key] = place(line).origin,
                 Err(problem) => report(&place(line), &problem),

@@ -29,7 +29,7 @@ use super::parse::assign;
 use super::{Config, Problem};
 
 /// Bytes of a line, its end not counted.
-pub const LONGEST_LINE: usize = 1023;
+pub const LONGEST_LINE: usize = 2047;
 /// Bytes of a file that are looked at.
 pub const LONGEST_FILE: usize = 64 << 10;
 
@@ -80,9 +80,10 @@ pub(super) fn scan(
 ) {
     let mut buffer = [0; BUFFER];
     let (mut filled, mut total) = (0, 0);
-    let mut lines = Lines { number: 0, applies: true, skipping: false, program, found };
+    let scratch = [0; SCRATCH];
+    let mut lines = Lines { number: 0, applies: true, skipping: false, program, found, scratch };
     loop {
-        let mut stop = None;
+        let mut more = false;
         let mut length = match read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(length) => length.min(BUFFER - filled),
@@ -90,23 +91,22 @@ pub(super) fn scan(
         };
         if total + length > LONGEST_FILE {
             length = LONGEST_FILE - total;
-            stop = Some(Problem::LongFile);
-        }
-        if let Some(at) = buffer[filled..filled + length].iter().position(|&byte| byte == 0) {
-            length = at;
-            stop = Some(Problem::NoText);
+            more = true;
         }
         total += length;
         filled += length;
 
         let mut start = 0;
-        while let Some(end) = buffer[start..filled].iter().position(|&byte| byte == b'\n') {
+        while let Some(end) = find([b'\n', 0], &buffer[start..filled]) {
+            if buffer[start + end] == 0 {
+                return lines.wrong(Problem::NoText);
+            }
             lines.whole(&buffer[start..start + end]);
             start += end + 1;
         }
-        if let Some(problem) = stop {
+        if more {
             // The line that is cut off here may mean anything.
-            return lines.wrong(problem);
+            return lines.wrong(Problem::LongFile);
         }
         buffer.copy_within(start..filled, 0);
         filled -= start;
@@ -132,6 +132,7 @@ struct Lines<'a, 'b> {
     skipping: bool,
     program: &'a [u8],
     found: &'b mut dyn FnMut(u32, Item<'_>),
+    scratch: [u8; SCRATCH],
 }
 
 impl Lines<'_, '_> {
@@ -167,19 +168,18 @@ impl Lines<'_, '_> {
             Some(rest) if self.number == 0 => rest,
             _ => line,
         };
-        let line = line.trim_ascii();
-        let mut scratch = [0; SCRATCH];
+        let line = line.trim_ascii_start();
         match line.first() {
             None | Some(b'#') => {}
-            Some(b'[') => match section(line, &mut scratch) {
+            Some(b'[') => match section(line.trim_ascii_end(), &mut self.scratch) {
                 Some(name) => self.applies = name == self.program,
                 None => {
                     self.applies = false;
-                    self.wrong(Problem::BadSection { line });
+                    self.wrong(Problem::BadSection { line: line.trim_ascii_end() });
                 }
             },
             Some(_) if self.applies => {
-                let item = match setting(line, &mut scratch) {
+                let item = match setting(line.trim_ascii_end(), &mut self.scratch) {
                     Ok((name, value)) => Item::Setting { name, value },
                     Err(problem) => Item::Wrong(problem),
                 };
@@ -202,9 +202,10 @@ fn setting<'a>(
             .map(|(_, length)| (&line[1..length - 1], line[length..].trim_ascii_start()))
             .ok_or(bad)?,
         _ => {
-            let end = line.iter().position(|&byte| matches!(byte, b'=' | b'#'));
-            let (name, rest) = line.split_at(end.unwrap_or(line.len()));
-            (name.trim_ascii(), rest)
+            let (name, rest) = line.split_at(find([b'='], line).unwrap_or(line.len()));
+            // The comment may have a `=` in it.
+            let rest = if find([b'#'], name).is_some() { &[] } else { rest };
+            (name.trim_ascii_end(), rest)
         }
     };
     let Some(value) = rest.strip_prefix(b"=") else {
@@ -223,7 +224,7 @@ fn setting<'a>(
             Err(bad)
         };
     }
-    let end = value.iter().position(|&byte| byte == b'#').unwrap_or(value.len());
+    let end = find([b'#'], value).unwrap_or(value.len());
     Ok((name, number(value[..end].trim_ascii(), scratch)))
 }
 
@@ -234,7 +235,7 @@ fn number<'a>(value: &'a [u8], scratch: &'a mut [u8; SCRATCH]) -> &'a [u8] {
         at > 0 && digit(at - 1) && digit(at + 1)
     };
     let starts = value.first().is_some_and(u8::is_ascii_digit);
-    if !starts || !value.contains(&b'_') || value.len() > SCRATCH {
+    if !starts || find([b'_'], value).is_none() || value.len() > SCRATCH {
         return value;
     }
     let mut used = 0;
@@ -282,29 +283,57 @@ impl Inner {
 fn string(text: &[u8], scratch: &mut [u8; SCRATCH]) -> Option<(Inner, usize)> {
     let quote = *text.first()?;
     let (mut at, mut used) = (1, 0);
-    let mut escaped = false;
+    // Most have nothing in them that is escaped.
+    let plain = find([quote], &text[1..])?;
+    if quote == b'\'' || find([b'\\'], &text[1..=plain]).is_none() {
+        return Some((Inner::AsItStands(plain), plain + 2));
+    }
     loop {
         let mut byte = *text.get(at)?;
         if byte == quote {
-            let inner = if escaped { Inner::Rewritten(used) } else { Inner::AsItStands(at - 1) };
-            return Some((inner, at + 1));
+            return Some((Inner::Rewritten(used), at + 1));
         }
-        if byte == b'\\' && quote == b'"' {
+        if byte == b'\\' {
             at += 1;
             byte = *text.get(at)?;
             if !matches!(byte, b'"' | b'\\') {
                 return None;
             }
-            escaped = true;
         }
-        match scratch.get_mut(used) {
-            Some(slot) => *slot = byte,
-            None if escaped => return None,
-            None => {}
-        }
+        *scratch.get_mut(used)? = byte;
         used += 1;
         at += 1;
     }
+}
+
+/// Where one of these bytes is first, eight at a time: a start-up reads each byte of a file some times.
+#[inline(always)]
+fn find<const N: usize>(bytes: [u8; N], text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().position(|other| bytes.contains(other));
+    };
+    // High bits, the lowest of which stands where one is first in these eight.
+    let places = |eight: &[u8; 8]| {
+        let eight = u64::from_le_bytes(*eight);
+        let zeros = bytes.map(|byte| {
+            let differs = eight ^ (ONES * u64::from(byte));
+            differs.wrapping_sub(ONES) & !differs
+        });
+        zeros.iter().fold(0, |all, zeros| all | zeros) & HIGH
+    };
+    let mut rest = text;
+    while let Some((eight, behind)) = rest.split_first_chunk::<8>() {
+        let found = places(eight);
+        if found != 0 {
+            return Some(text.len() - rest.len() + found.trailing_zeros() as usize / 8);
+        }
+        rest = behind;
+    }
+    // The last eight, of which some have been looked at, and are others.
+    let found = if rest.is_empty() { 0 } else { places(last) };
+    (found != 0).then(|| text.len() - 8 + found.trailing_zeros() as usize / 8)
 }
 
 /// Whether there is nothing more to read.
@@ -344,6 +373,26 @@ mod tests {
         };
         scan(&mut read, b"prog", &mut |line, item| all.push(format!("{line} {item:?}")));
         all
+    }
+
+    #[test]
+    fn a_byte_is_found_where_it_is_first() {
+        for length in 0..40 {
+            let mut text = std::vec![b'a'; length];
+            assert_eq!(find([b'b'], &text), None);
+            for at in (0..length).rev() {
+                // One more than what is looked for is what borrowing could take for it.
+                text[at] = b'b';
+                assert_eq!(find([b'b'], &text), Some(at));
+                let close: Vec<u8> =
+                    text.iter().map(|byte| byte + (*byte == b'a') as u8 * 2).collect();
+                assert_eq!(find([b'b'], &close), Some(at));
+                assert_eq!(find([b'b', 0], &close), Some(at));
+                text[length - 1] = 0;
+                assert_eq!(find([b'c', 0], &text), Some(length - 1));
+                text[length - 1] = b'b';
+            }
+        }
     }
 
     #[test]

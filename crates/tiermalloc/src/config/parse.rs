@@ -105,13 +105,18 @@ pub(super) fn assign<'a>(
     name: &'a [u8],
     value: &'a [u8],
 ) -> Result<usize, Problem<'a>> {
-    let Some(number) = KEYS.iter().position(|key| key.name.as_bytes() == name) else {
+    // Most of those that are as long begin with another letter.
+    let is_named = |key: &Key| {
+        let known = key.name.as_bytes();
+        known.len() == name.len() && known.first() == name.first() && known == name
+    };
+    let Some(number) = KEYS.iter().position(is_named) else {
         return Err(Problem::UnknownKey { key: name, value, nearest: nearest(name) });
     };
     let key = &KEYS[number];
     match key.kind.read(value) {
         Ok(value) => {
-            (key.set)(config, value);
+            (key.set)(config, &value);
             Ok(number)
         }
         Err(why) => Err(Problem::BadValue { key, value, out_of_range: why == Refusal::OutOfRange }),
