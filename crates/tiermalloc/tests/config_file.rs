@@ -132,7 +132,7 @@ fn what_is_wrong_is_said_once_with_its_line_and_the_rest_applies() {
 fn a_line_may_be_so_long_and_a_comment_longer() {
     let pad = |length: usize| format!("pool = central{}#", " ".repeat(length - 15));
     assert_eq!(silently(pad(LONGEST_LINE)).pool, Pool::Central);
-    assert_eq!(silently(pad(100) + &"x".repeat(100_00)).pool, Pool::Central);
+    assert_eq!(silently(pad(100) + &"x".repeat(10_000)).pool, Pool::Central);
     assert_eq!(silently(format!("#{}\npool = central", "=".repeat(30_000))).pool, Pool::Central);
 
     let long = format!(
