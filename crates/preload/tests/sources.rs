@@ -175,6 +175,13 @@ fn a_program_in_c_brings_its_own() {
     let linked =
         compile(&Source { name: "own_conf.c", flags: &[conf, library], variant: ".linked" });
     check(&mut bare(linked));
+    // A program that has the text itself, and not its address.
+    let flags = [conf, "-DARRAY", "-rdynamic"];
+    check(&mut preloaded(compile(&Source {
+        name: "own_conf.c",
+        flags: &flags,
+        variant: ".array",
+    })));
     // Without either nobody sees the symbol.
     let hidden = compile(&Source { name: "own_conf.c", flags: &[conf], variant: ".hidden" });
     assert_eq!(said(preloaded(hidden).env_remove("TIERMALLOC_CONF")), "");

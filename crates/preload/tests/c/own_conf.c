@@ -1,7 +1,9 @@
 /* A program that brings its own configuration: CONF, or none. */
 #include "check.h"
 
-#ifdef CONF
+#ifdef ARRAY
+const char tiermalloc_conf[] = CONF;
+#elif defined CONF
 const char *tiermalloc_conf = CONF;
 #endif
 

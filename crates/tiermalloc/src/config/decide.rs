@@ -110,7 +110,8 @@ fn read(program: Option<&Config>, into: &mut Effective) {
         return sources.apply_to(into, &mut report);
     }
     sources.system_file = Some(super::SYSTEM_FILE);
-    if environment::is_privileged() {
+    // Where nothing is known yet, nobody is heard whose right to it is not known.
+    if !environment::is_known() || environment::is_privileged() {
         // Its name is what the one who starts it likes; where its file lies is not.
         let mut path = [0; 1024];
         sources.name = environment::file_of_program(&mut path);

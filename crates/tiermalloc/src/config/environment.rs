@@ -73,11 +73,14 @@ fn last_part(path: &[u8]) -> &[u8] {
     &path[start..]
 }
 
-/// What the program's symbol `tiermalloc_conf` says, a pointer to a C string, if it has such a symbol.
+/// What the program's symbol `tiermalloc_conf` says, a pointer to a C string or the string itself, if it has such a
+/// symbol.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn symbol() -> Option<&'static [u8]> {
-    /// No program of its own position lies below.
+    /// No program that can lie anywhere lies below.
     const LOW: usize = 1 << 32;
+    /// No program lies above.
+    const HIGH: usize = 1 << 48;
     let symbol: *const *const c_char;
     // A weak reference: hardly a program has it.
     // SAFETY: reads an entry of the table that the loader has filled, null where there is no such
@@ -99,12 +102,20 @@ pub(super) fn symbol() -> Option<&'static [u8]> {
             options(nomem, nostack, preserves_flags)
         );
     }
-    // SAFETY: a variable of the program, which it documents to be a pointer to a C string or null. It is read once.
-    let text = unsafe { symbol.as_ref() }.copied()?;
+    if symbol.is_null() {
+        return None;
+    }
+    // SAFETY: a variable of the program, of eight bytes at least: what it says is no shorter. It is read once.
+    let text = unsafe { symbol.read_unaligned() };
+    if (text as usize).to_ne_bytes().iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        // An array: no address looks like that.
+        // SAFETY: a C string, then.
+        return Some(unsafe { CStr::from_ptr(symbol.cast()) }.to_bytes());
+    }
     // While programs are being relocated somebody may allocate already. An address that has not been relocated is a
-    // distance from the program's beginning.
+    // distance from the program's beginning, or null.
     let relocated = text as usize >= LOW || (symbol as usize) < LOW;
-    if text.is_null() || !relocated {
+    if text.is_null() || !relocated || text as usize >= HIGH {
         return None;
     }
     // SAFETY: as above.
@@ -114,6 +125,11 @@ pub(super) fn symbol() -> Option<&'static [u8]> {
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) fn symbol() -> Option<&'static [u8]> {
     None
+}
+
+/// Whether the C library, or the kernel's list of arguments, is there to be asked.
+pub(super) fn is_known() -> bool {
+    entries().is_some()
 }
 
 /// Whether the program is setuid or the like: then whoever set its environment has no say here.
