@@ -78,14 +78,19 @@ fn as_file(text: &[u8]) {
     if text.contains(&0) || text.len() > LONGEST_FILE - 100 {
         return;
     }
-    let behind = [text, b"\n[prog]\npool = 'central' # x\n[\"x\"]\nnonsense\n[prog]\r\nquarantine = \"64KiB\""].concat();
+    let behind = [
+        text,
+        b"\n[prog]\npool = 'central' # x\n[\"x\"]\nnonsense\n[prog]\r\nquarantine = \"64KiB\"",
+    ]
+    .concat();
     let (behind, more) = read_file(&behind, b"prog");
     assert_eq!((behind.pool, behind.quarantine), (Pool::Central, 64 << 10));
     assert_eq!(behind.zero_on_free, config.zero_on_free);
     assert_eq!(more, problems);
 
     // In another program's section nothing of it counts up to the next section, and nothing is said of it.
-    let section = text.split(|&byte| byte == b'\n').find(|line| line.trim_ascii_start().starts_with(b"["));
+    let section =
+        text.split(|&byte| byte == b'\n').find(|line| line.trim_ascii_start().starts_with(b"["));
     if section.is_none() && !text.starts_with(b"\xef\xbb\xbf") {
         let elsewhere = [b"[other]\n", text].concat();
         assert_eq!(read_file(&elsewhere, b"prog"), (Config::DEFAULT, Vec::new()));
