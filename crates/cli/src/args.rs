@@ -7,8 +7,10 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::classes::Format;
+use crate::config::ConfigOptions;
 use crate::failure::{FAILED, say};
 use crate::manual;
+use crate::settings::Settings;
 use crate::stats::StatsOptions;
 
 /// Runs any program on the tiermalloc memory allocator
@@ -48,6 +50,21 @@ pub enum Action {
     )]
     Run(RunOptions),
 
+    /// Shows what a program would be run with, or all that can be set
+    ///
+    /// Reads /etc/tiermalloc.conf, the file that TIERMALLOC_CONF_FILE names and
+    /// TIERMALLOC_CONF as the allocator does when PROGRAM starts, and prints each value
+    /// with where it came from: a configuration file that says the same. What PROGRAM
+    /// itself brings is not seen; config=print in the configuration has it printed by
+    /// PROGRAM. Mistakes are told on standard error, and the exit status is 1 then.
+    #[command(
+        verbatim_doc_comment,
+        override_usage = "tiermalloc config [OPTIONS] [--] [PROGRAM [ARGS]...]\n       \
+                          tiermalloc config --list [--format FORMAT]",
+        after_long_help = manual::help(manual::CONFIG)
+    )]
+    Config(ConfigOptions),
+
     /// Prints the 208 size classes in order of size
     ///
     /// A request for memory of at most 256 KiB is served by an object of the smallest
@@ -85,6 +102,9 @@ pub struct RunOptions {
     /// Say on standard error what is run, and how
     #[arg(long, short)]
     pub verbose: bool,
+
+    #[command(flatten)]
+    pub settings: Settings,
 
     /// The program, looked up in PATH, and its arguments. Everything after
     /// PROGRAM is the program's, options included

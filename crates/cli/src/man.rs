@@ -66,10 +66,15 @@ fn about_without_title(command: &Command) -> String {
 fn usage(command: &Command) -> String {
     let mut text = format!("tiermalloc {}", command.get_name());
     for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
-        if arg.is_positional() && arg.get_id() == "command" {
-            text.push_str(" [--] PROGRAM [ARGS]...");
-        } else if arg.is_positional() {
+        if arg.is_positional() && arg.get_id() != "command" {
             text.push_str(" FILE...");
+        } else if arg.is_positional() {
+            let required = arg.is_required_set();
+            text.push_str(if required {
+                " [--] PROGRAM [ARGS]..."
+            } else {
+                " [--] [PROGRAM [ARGS]...]"
+            });
         } else {
             text.push_str(&format!(" [{}]", option(arg)));
         }

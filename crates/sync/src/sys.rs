@@ -5,6 +5,8 @@
 //!
 //! All functions are safe against fork, signals and threads: they hold no state.
 
+pub mod files;
+
 /// A system call's raw answer: a value, or `-errno` in `-4095..0`.
 type Raw = isize;
 

@@ -323,3 +323,54 @@ fn forbidden_pages_end_who_touches_them() {
         tiermalloc_sync::sys::unmap(start, page);
     }
 }
+
+mod files {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use tiermalloc_sync::sys::files::{File, NoFile, link_target};
+
+    fn path(path: &Path) -> CString {
+        CString::new(path.as_os_str().as_bytes()).unwrap()
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("tiermalloc-sync-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_in_pieces() {
+        let here = scratch("file");
+        std::fs::write(&here, b"twelve bytes").unwrap();
+        let file = File::open(&path(&here)).unwrap();
+        let (mut all, mut piece) = (Vec::new(), [0; 5]);
+        loop {
+            let length = file.read(&mut piece).unwrap();
+            if length == 0 {
+                break;
+            }
+            all.extend_from_slice(&piece[..length]);
+        }
+        assert_eq!(all, b"twelve bytes");
+        std::fs::remove_file(here).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        assert_eq!(File::open(c"/").unwrap_err(), NoFile::NotRegular);
+        assert_eq!(File::open(c"/dev/null").unwrap_err(), NoFile::NotRegular);
+        assert_eq!(File::open(c"/nowhere/at/all").unwrap_err(), NoFile::Error(libc::ENOENT));
+        assert_eq!(File::open(c"").unwrap_err(), NoFile::Error(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_link_is_read_if_it_fits_for_certain() {
+        let here = scratch("link");
+        std::os::unix::fs::symlink("twelve bytes", &here).unwrap();
+        assert_eq!(link_target(&path(&here), &mut [0; 13]), Some(&b"twelve bytes"[..]));
+        assert_eq!(link_target(&path(&here), &mut [0; 12]), None);
+        assert_eq!(link_target(c"/", &mut [0; 12]), None);
+        std::fs::remove_file(here).unwrap();
+    }
+}

@@ -40,6 +40,9 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(test)]
+extern crate std;
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
