@@ -37,6 +37,7 @@ struct Readme;
 
 mod central;
 mod chain;
+mod counts;
 #[cfg(tiermalloc_loom)]
 mod modelled;
 mod single;
@@ -45,6 +46,7 @@ mod transfer;
 
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;
+pub use counts::{ClassCounts, Survey};
 pub use tiermalloc_page_heap::{Past, RawLock};
 
 use core::ptr::NonNull;

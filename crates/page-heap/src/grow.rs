@@ -59,7 +59,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // SAFETY: the region is fresh.
         let added = unsafe { self.adopt(region, pages) };
         if added {
-            self.inner.lock().stats.grown += 1;
+            let mut inner = self.inner.lock();
+            inner.stats.grown += 1;
+            inner.stats.grown_pages += pages;
         } else {
             // SAFETY: nobody has seen the region.
             unsafe { self.source.release(region, pages * PAGE_SIZE) };

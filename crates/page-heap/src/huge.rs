@@ -130,6 +130,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.records.span(&self.source, address >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
             if let Some(span) = record {
                 inner.stats.huge_spans += 1;
+                inner.stats.huge_made += 1;
                 inner.stats.guarded_spans += (guard > 0) as usize;
                 // SAFETY: ours until handed out (H3).
                 unsafe {
@@ -151,6 +152,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// The span is the caller's, `Moving`, and in the map with no page.
+    // Apart, so that it costs who frees a large span no register.
+    #[inline(never)]
     pub(crate) unsafe fn free_huge(
         &self,
         mut inner: MutexGuard<'_, R, Inner>,
@@ -171,6 +174,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if unsafe { self.source.release(place, mapped) } {
             let mut inner = self.inner.lock();
             inner.end_move(pages);
+            inner.stats.huge_returned_pages += pages;
             self.note_soft_limit(&inner);
             // SAFETY: nothing refers to the record any more.
             unsafe { inner.records.give_span(span) };
@@ -229,6 +233,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let mut inner = self.inner.lock();
             record.set_extent(record.start(), bytes >> PAGE_SHIFT);
             inner.stats.huge_pages -= (old - bytes) >> PAGE_SHIFT;
+            inner.stats.huge_returned_pages += (old - bytes) >> PAGE_SHIFT;
             self.note_soft_limit(&inner);
             return Some(address);
         }
@@ -322,6 +327,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 let reserved = inner.stats.reserved_pages - record.pages();
                 self.set_reserved(&mut inner, reserved);
                 unmapped += record.pages();
+                inner.stats.unmapped_pages += record.pages();
+                inner.stats.unmaps += 1;
                 inner.records.give_span(span);
             }
             self.note_soft_limit(&inner);

@@ -186,7 +186,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             record.set_stuck();
         }
         let mut inner = self.inner.lock();
-        inner.stats.decommitted_pages += released.unwrap_or(0);
+        let pages = released.unwrap_or(0);
+        inner.stats.decommitted_pages += pages;
+        inner.stats.decommits += (pages > 0) as usize;
         // SAFETY: ours, on no set, in the map with no page.
         unsafe { self.put_back(&mut inner, span) };
         inner.end_move(dirty);

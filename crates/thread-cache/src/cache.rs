@@ -41,6 +41,11 @@ pub struct ThreadCache {
     pub(crate) cursor: Cell<u32>,
     /// Bytes that other threads ask for. The only field that they write.
     pub(crate) wanted_back: AtomicUsize,
+    /// Number of the thread, for people; 0 when nobody has said.
+    pub(crate) owner: Cell<u32>,
+    /// Since the cache was made or handed on: refills from the source, and chains sent to it.
+    pub(crate) refills: Cell<u64>,
+    pub(crate) flushes: Cell<u64>,
     /// Links of the registry, under its lock.
     pub(crate) previous: Cell<*mut ThreadCache>,
     pub(crate) next: Cell<*mut ThreadCache>,
@@ -75,6 +80,9 @@ impl ThreadCache {
             until_scavenge: Cell::new(0),
             cursor: Cell::new(0),
             wanted_back,
+            owner: Cell::new(0),
+            refills: Cell::new(0),
+            flushes: Cell::new(0),
             previous: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
         }
@@ -140,6 +148,32 @@ impl ThreadCache {
             (self.capacity[id].as_ptr().read_volatile(), self.room[id].as_ptr().read_volatile())
         };
         capacity.saturating_sub(room) as usize
+    }
+
+    /// Says whose the cache is from now on (a number for people), and starts its counts anew.
+    pub fn hand_to(&self, owner: u32) {
+        self.owner.set(owner);
+        self.refills.set(0);
+        self.flushes.set(0);
+    }
+
+    /// Whose the cache is, how often it was refilled from the source, and how many chains it has sent there,
+    /// since [`hand_to`](Self::hand_to). Another thread may read numbers that are a moment old.
+    pub fn activity(&self) -> (u32, u64, u64) {
+        // SAFETY: as in `cached`.
+        unsafe {
+            (
+                self.owner.as_ptr().read_volatile(),
+                self.refills.as_ptr().read_volatile(),
+                self.flushes.as_ptr().read_volatile(),
+            )
+        }
+    }
+
+    /// Bytes that the bins may hold, and those that they have room for, as another thread may read them.
+    pub fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as in `cached`.
+        unsafe { (self.limit.as_ptr().read_volatile(), self.used.as_ptr().read_volatile()) }
     }
 
     /// Gives a new cache the floor of the budget that it will claim from.

@@ -63,6 +63,7 @@ impl ThreadCache {
                 let rest = cut(class, head, part)?;
                 ends_with(class, rest, left)?;
                 source.store(class, Chain { head, count: part })?;
+                self.flushes.set(self.flushes.get() + 1);
                 head = rest;
             }
         }

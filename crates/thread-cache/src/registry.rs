@@ -3,6 +3,8 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_central_cache::RawLock;
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_sync::{CountsWaits, Patience};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::ThreadCache;
@@ -123,6 +125,32 @@ impl<R: RawLock> Registry<R> {
             each(this);
             cache = this.next.get();
         }
+    }
+
+    /// [`for_each`](Self::for_each) for somebody whose patience may end: then `false`, and nothing is called.
+    #[cfg(not(tiermalloc_loom))]
+    pub fn for_each_within(
+        &self,
+        patience: &mut Patience,
+        mut each: impl FnMut(&ThreadCache),
+    ) -> bool {
+        let Some(list) = tiermalloc_sync::lock_within(&self.list, patience) else { return false };
+        let mut cache = list.first;
+        // SAFETY: registered caches are valid while the lock is held.
+        while let Some(this) = unsafe { cache.as_ref() } {
+            each(this);
+            cache = this.next.get();
+        }
+        true
+    }
+
+    /// How often somebody found the registry's lock taken.
+    #[cfg(not(tiermalloc_loom))]
+    pub fn waits(&self) -> u32
+    where
+        R: CountsWaits,
+    {
+        tiermalloc_sync::waits(&self.list)
     }
 
     /// Takes every cache but `keep` out and returns the first of them, for

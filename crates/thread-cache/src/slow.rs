@@ -63,6 +63,7 @@ impl ThreadCache {
         self.enlarge(class, more, source, budget, registry);
         let capacity = self.capacity[id].get() as usize;
         let mut chain = source.fetch(class, capacity.clamp(1, batch));
+        self.refills.set(self.refills.get() + 1);
         // SAFETY: the chain is ours.
         let Some(object) = (unsafe { chain.pop() }) else {
             return Ok(ptr::null_mut());
@@ -170,6 +171,7 @@ impl ThreadCache {
             return Ok(());
         }
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        self.flushes.set(self.flushes.get() + 1);
         // SAFETY: as above.
         unsafe { source.store(class, Chain { head, count }) }
     }

@@ -433,3 +433,32 @@ fn all_that_was_claimed_goes_back_when_everybody_is_asked() {
     // SAFETY: added above.
     unsafe { registry.remove(NonNull::from(&*thread.cache)) };
 }
+
+#[test]
+fn what_a_thread_does_at_its_source_is_counted_and_seen_by_others() {
+    use tiermalloc_sync::Patience;
+    let (source, registry) = (Objects::new(), Registry::new());
+    let budget = Budget::new(MIB, MIB);
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(512);
+    thread.cache.hand_to(77);
+    let all: Vec<_> = (0..300).map(|_| thread.alloc(class)).collect();
+    let fetches = source.books().fetches.len() as u64;
+    assert_eq!(thread.cache.activity(), (77, fetches, 0));
+    all.into_iter().for_each(|object| thread.free(class, object));
+    thread.retire().unwrap();
+    let stores = source.books().stores.len() as u64;
+    assert!(stores > 0);
+    assert_eq!(thread.cache.activity(), (77, fetches, stores));
+    assert_eq!(thread.cache.bounds(), (thread.cache.limit(), thread.cache.used()));
+    thread.cache.hand_to(78);
+    assert_eq!(thread.cache.activity(), (78, 0, 0));
+
+    let mut seen = 0;
+    assert!(registry.for_each_within(&mut Patience::ms(0), |_| seen += 1));
+    assert_eq!((seen, registry.waits()), (registry.count(), 0));
+    registry.lock_for_fork();
+    assert!(!registry.for_each_within(&mut Patience::ms(1), |_| unreachable!()));
+    // SAFETY: taken above.
+    unsafe { registry.unlock_after_fork() };
+}

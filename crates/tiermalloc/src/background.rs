@@ -40,7 +40,9 @@ const FORK_MS: u64 = 1000;
 const STOP_MS: u64 = 200;
 
 static ERRAND: Errand = Errand::new();
-/// The thread's bed: it sleeps while this is `ON`.
+/// The thread's bed: it sleeps while this stays what it was when it lay down.
+static BELL: AtomicU32 = AtomicU32::new(0);
+/// Whether there may be a thread.
 static SWITCH: AtomicU32 = AtomicU32::new(ON);
 const ON: u32 = 0;
 const OFF: u32 = 1;
@@ -65,6 +67,41 @@ pub(crate) fn keeper() -> bool {
         return false;
     }
     true
+}
+
+/// [`keeper`] by somebody who does not want to wait until the thread looks by itself, be it a signal's
+/// handler: no lock, and nothing that depends on what it has interrupted.
+pub(crate) fn call() -> bool {
+    let comes = keeper();
+    if comes {
+        ring();
+    }
+    comes
+}
+
+/// Wakes the thread.
+fn ring() {
+    // Release: it sees why.
+    BELL.fetch_add(1, Ordering::Release);
+    sys::futex_wake_one(&BELL);
+}
+
+/// Lies down for so many milliseconds, and sees to what is due meanwhile.
+fn rest(period: u64) {
+    let until = sys::now_ms() + period;
+    loop {
+        // Acquire: pairs with the release in `ring`.
+        let heard = BELL.load(Ordering::Acquire);
+        if SWITCH.load(Ordering::Relaxed) == OFF {
+            return;
+        }
+        crate::report::serve(step);
+        let left = until.saturating_sub(sys::now_ms());
+        if left == 0 {
+            return;
+        }
+        sys::futex_wait_for(&BELL, heard, left.min(crate::report::ms_until_due()).max(1));
+    }
 }
 
 #[cold]
@@ -94,7 +131,7 @@ extern "C" fn work() {
     let (mut period, mut nothing) = (delay, 0);
     let mut moves = None;
     loop {
-        sys::futex_wait_for(&SWITCH, ON, period);
+        rest(period);
         ERRAND.begin();
         moves = take_down_idle(moves);
         let Some(Looked { idle, released, rationed }) = look() else { return };
@@ -103,7 +140,8 @@ extern "C" fn work() {
         // What the system will not have, as that of a program that has locked its memory, is nothing too.
         let busy = if idle > 0 { released > 0 || rationed } else { dirty > KEEP };
         nothing = if busy { 0 } else { nothing + 1 };
-        if nothing >= LOOKS && !stays && ERRAND.leave() {
+        let ends = nothing >= LOOKS && !stays && !crate::report::needs_thread();
+        if ends && ERRAND.leave() {
             return;
         }
     }
@@ -194,7 +232,7 @@ pub(crate) fn stop() {
         return;
     }
     SWITCH.store(OFF, Ordering::Relaxed);
-    sys::futex_wake_one(&SWITCH);
+    ring();
     // Whoever has had the gate since the switch is off knows that the thread is in the middle of nothing, and
     // that it does no more than end. Who cannot have it is a handler that has interrupted this very allocator
     // and ends the program: the thread waits for that one's lock, for ever.

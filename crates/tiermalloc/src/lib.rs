@@ -40,6 +40,9 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(test)]
+extern crate std;
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
@@ -55,6 +58,7 @@ mod limits;
 mod line;
 mod parked;
 pub mod raw;
+mod report;
 mod resize;
 mod slow;
 mod state;
@@ -64,7 +68,11 @@ mod tls;
 
 pub use config::{Config, Pool};
 pub use global::TierMalloc;
-pub use stats::{Stats, stats};
+pub use report::{with_snapshot, write_stats};
+pub use stats::{
+    CLASS_FIELDS, ClassStats, Counts, Field, Kind as FieldKind, LockWaits, MOST_THREADS, Reason,
+    Snapshot, Stats, TOTAL_FIELDS, ThreadStats, Unit, stats,
+};
 
 /// Gives as much memory back to the operating system as can be given without touching what other
 /// threads keep: the calling thread's cache, the transfer caches, and all free pages but `keep`
@@ -142,6 +150,7 @@ pub unsafe fn prepare_for_fork_by(
 /// long as it is there.
 pub fn forget_threads() {
     background::stop();
+    report::leave_signals();
     thread::delete_key();
 }
 

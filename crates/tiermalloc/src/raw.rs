@@ -59,9 +59,18 @@ fn malloc_medium(size: usize) -> *mut u8 {
 /// `size` bytes at alignment `align` (a power of two), or null.
 #[inline(always)]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
+    alloc_after(size, align, || ())
+}
+
+/// [`alloc`] that calls `before` before it does anything that is not the fast path.
+#[inline(always)]
+pub(crate) fn alloc_after(size: usize, align: usize, before: impl FnOnce()) -> *mut u8 {
     match class_of(size, align) {
-        Some(class) => alloc_class(class),
-        None => large::alloc(size, align),
+        Some(class) => alloc_class_after(class, before),
+        None => {
+            before();
+            large::alloc(size, align)
+        }
     }
 }
 
@@ -80,12 +89,13 @@ pub(crate) fn try_alloc_class(class: Class) -> *mut u8 {
     if object.is_null() { slow::try_alloc(class) } else { object }
 }
 
-/// An object of `class`, or null.
+/// An object of `class`, or null; `before` is called where more than a bin has to be asked.
 #[inline(always)]
-pub(crate) fn alloc_class(class: Class) -> *mut u8 {
+fn alloc_class_after(class: Class, before: impl FnOnce()) -> *mut u8 {
     // SAFETY: G1, and class ids are in range.
     let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
     if object.is_null() {
+        before();
         return slow::alloc(class.id());
     }
     object
@@ -95,18 +105,28 @@ pub(crate) fn alloc_class(class: Class) -> *mut u8 {
 /// zero is not cleared again.
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    alloc_zeroed_after(size, align, || ())
+}
+
+/// [`alloc_zeroed`] that calls `before` before it does anything that is not the fast path.
+#[inline(always)]
+pub(crate) fn alloc_zeroed_after(size: usize, align: usize, before: impl FnOnce()) -> *mut u8 {
     match class_of(size, align) {
         Some(class) => {
             // SAFETY: G1, and class ids are in range.
             let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
             if object.is_null() {
+                before();
                 return slow::alloc_zeroed(class, size);
             }
             // SAFETY: objects of the class are at least `size` bytes long.
             unsafe { object.write_bytes(0, size) };
             object
         }
-        None => large::alloc_zeroed(size, align),
+        None => {
+            before();
+            large::alloc_zeroed(size, align)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ObjectSource, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, hardened, large, limits, parked, thread, tls};
+use crate::{fatal, fork, hardened, large, limits, parked, report, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
@@ -44,6 +44,7 @@ use libc::__error as errno_location;
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc(id: usize) -> *mut u8 {
+    report::tick();
     let Some(class) = Class::from_id(id.max(1)) else { return no_memory(0) };
     let object = try_alloc(class);
     if object.is_null() { no_memory(class.size()) } else { object }
