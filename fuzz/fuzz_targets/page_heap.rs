@@ -79,6 +79,7 @@ enum Op {
     ReleaseSome(u8),
     UnmapFree,
     PassTime(u16),
+    Limits { hard: u8, soft: u8 },
     Misuse(u32),
 }
 
@@ -113,6 +114,9 @@ impl Op {
             Self::ReleaseSome(pages) => Step::ReleaseSome(pages.into()),
             Self::UnmapFree => Step::UnmapFree,
             Self::PassTime(ms) => Step::PassTime(ms.into()),
+            Self::Limits { hard, soft } => {
+                Step::Limits { hard: usize::from(hard % 24), soft: usize::from(soft % 24) }
+            }
             Self::Misuse(n) => Step::Misuse(n as usize),
         };
         (step, 1)

@@ -52,7 +52,7 @@ pub struct ClassStats {
 }
 
 pub(crate) struct PerClass<R: RawLock> {
-    transfer: Mutex<R, Transfer>,
+    pub(crate) transfer: Mutex<R, Transfer>,
     pub(crate) spans: Mutex<R, Spans>,
 }
 
@@ -128,11 +128,18 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     pub fn fetch(&self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
-            if let Some(batch) = self.remove_batch(class) {
+            if let Some(batch) = self.remove_batch(class, 0) {
                 return batch;
             }
         }
         self.fetch_from_spans(class, wanted).0
+    }
+
+    /// Bytes in all transfer caches, a moment old; one load.
+    #[inline]
+    pub fn held_bytes(&self) -> usize {
+        // Relaxed: a number.
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Whether a batch of `class` waits in the transfer cache at this moment.
@@ -140,11 +147,12 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         self.classes[class.id()].transfer.lock().batches() > 0
     }
 
-    /// The newest batch of the transfer cache.
+    /// The newest batch of the transfer cache, of which so many count as gone to the spans.
     #[inline]
-    fn remove_batch(&self, class: Class) -> Option<Chain> {
+    fn remove_batch(&self, class: Class, drained: u64) -> Option<Chain> {
         let mut transfer = self.classes[class.id()].transfer.lock();
         let batch = transfer.remove(class)?;
+        transfer.drained += drained;
         // Relaxed: a number. Under the lock under which it was added.
         self.held.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
         Some(batch)
@@ -156,13 +164,17 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// The batch owns its objects.
     #[inline]
     unsafe fn insert_batch(&self, class: Class, batch: Chain) -> bool {
+        let bytes = batch.count * class.size();
+        // Whoever comes at the same time may see the same room: a batch for each too many, for a moment.
+        if self.held_bytes().saturating_add(bytes) > self.source.cache_room() {
+            return false;
+        }
         let bound = transfer::bound(self.source.reserved_bytes());
         let mut transfer = self.classes[class.id()].transfer.lock();
         // SAFETY: passed on to the caller.
         if !unsafe { transfer.insert(class, batch, bound) } {
             return false;
         }
-        let bytes = batch.count * class.size();
         // Relaxed: a number. Under the lock, so that nobody takes it off before.
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         drop(transfer);
@@ -200,8 +212,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// Whether the transfer caches hold more than they should while somebody needs fresh memory.
     #[inline]
     fn holds_much(&self) -> bool {
-        // Relaxed: numbers.
-        let held = self.held.load(Ordering::Relaxed);
+        let held = self.held_bytes();
         held > transfer::bound_of_all(self.source.reserved_bytes())
     }
 
@@ -242,6 +253,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             zeroed = unsafe { spans.take(class, span, wanted - chain.count, &mut chain) }.1;
         }
         if chain.count > 0 {
+            spans.fetches += 1;
             drop(spans);
             return (chain.finish(), zeroed);
         }
@@ -254,6 +266,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             unsafe {
                 spans.adopt(span);
                 zeroed = spans.take(class, span, wanted, &mut chain).1;
+                spans.fetches += 1;
             }
             drop(spans);
             if self.holds_much() {
@@ -290,6 +303,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// As for `store`.
     pub unsafe fn store_to_spans(&self, class: Class, mut chain: Chain) -> Result<(), Misuse> {
         let (lists, shape) = (&self.classes[class.id()].spans, class.shape());
+        let mut uncounted = 1;
         loop {
             let mut emptied: [Option<NonNull<Span>>; EMPTIED] = [None; EMPTIED];
             let mut count = 0;
@@ -302,6 +316,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             // emptied and left, and to which a double free leads once more, has not.
             let mut run: Option<NonNull<Span>> = None;
             let mut spans = lists.lock();
+            spans.stores += core::mem::take(&mut uncounted);
             // One place stays free for the span of the last run.
             while count < EMPTIED - 1 {
                 // SAFETY: the chain owns its objects.
@@ -422,7 +437,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub fn drain(&self, class: Class, batches: usize) -> Result<usize, Misuse> {
         let mut objects = 0;
         for _ in 0..batches {
-            let Some(batch) = self.remove_batch(class) else { break };
+            let Some(batch) = self.remove_batch(class, 1) else { break };
             objects += batch.count;
             // SAFETY: the batch is ours.
             unsafe { self.store_to_spans(class, batch)? };

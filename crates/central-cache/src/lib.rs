@@ -37,6 +37,7 @@ struct Readme;
 
 mod central;
 mod chain;
+mod counts;
 #[cfg(tiermalloc_loom)]
 mod modelled;
 mod single;
@@ -45,6 +46,7 @@ mod transfer;
 
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;
+pub use counts::{ClassCounts, Survey};
 pub use tiermalloc_page_heap::{Past, RawLock};
 
 use core::ptr::NonNull;
@@ -78,6 +80,16 @@ pub unsafe trait SpanSource {
     fn reserved_bytes(&self) -> usize {
         usize::MAX
     }
+
+    /// Whether memory is short, so that caches should be small.
+    fn is_tight(&self) -> bool {
+        false
+    }
+
+    /// Bytes that all transfer caches together may hold at this moment. Without a bound where nobody says.
+    fn cache_room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 // SAFETY: the page heap carves and registers the span before it returns it.
@@ -99,6 +111,14 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
     fn reserved_bytes(&self) -> usize {
         PageHeap::reserved_bytes(self)
     }
+    #[inline]
+    fn is_tight(&self) -> bool {
+        PageHeap::is_tight(self)
+    }
+    #[inline]
+    fn cache_room(&self) -> usize {
+        if PageHeap::is_tight(self) { 0 } else { usize::MAX }
+    }
 }
 
 // SAFETY: passed on to the source behind the reference.
@@ -118,5 +138,11 @@ unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
     }
     fn reserved_bytes(&self) -> usize {
         (**self).reserved_bytes()
+    }
+    fn is_tight(&self) -> bool {
+        (**self).is_tight()
+    }
+    fn cache_room(&self) -> usize {
+        (**self).cache_room()
     }
 }

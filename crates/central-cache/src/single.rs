@@ -48,6 +48,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         // SAFETY: a span of this class, under its lock.
         unsafe {
             let offset = object as usize - span.as_ref().address();
+            spans.stores += 1;
             refused(spans.put(span, class.shape(), offset), class, object)?;
             if spans.settle(span) {
                 drop(spans);

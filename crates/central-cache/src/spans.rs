@@ -5,8 +5,10 @@ use core::ptr::{self, NonNull};
 use tiermalloc_page_heap::{Past, Put, Span};
 use tiermalloc_size_class::{Class, Shape};
 
+use crate::counts::Survey;
+
 /// Lists by occupancy: the last one holds the fullest spans.
-const GROUPS: usize = 8;
+pub(crate) const GROUPS: usize = 8;
 /// `Span::group` of a span that is on no list.
 const ON_NONE: u8 = u8::MAX;
 /// Bytes of a cache line.
@@ -24,6 +26,10 @@ pub(crate) struct Spans {
     pub(crate) spans: usize,
     /// Objects handed out, to threads and to the transfer cache.
     pub(crate) live: usize,
+    /// Since the start: chains that were fetched, objects in them, chains that came back.
+    pub(crate) fetches: u64,
+    pub(crate) taken: u64,
+    pub(crate) stores: u64,
 }
 
 // SAFETY: the records belong to whoever holds the lock.
@@ -37,7 +43,15 @@ fn group_of(class: Class, live: usize) -> u8 {
 
 impl Spans {
     pub(crate) const fn new() -> Self {
-        Self { heads: [ptr::null_mut(); GROUPS], nonempty: 0, spans: 0, live: 0 }
+        Self {
+            heads: [ptr::null_mut(); GROUPS],
+            nonempty: 0,
+            spans: 0,
+            live: 0,
+            fetches: 0,
+            taken: 0,
+            stores: 0,
+        }
     }
 
     /// The fullest span that has a free object.
@@ -89,6 +103,7 @@ impl Spans {
                 taken = span.as_ref().take_objects(wanted, each);
             }
             self.live += taken;
+            self.taken += taken as u64;
             self.regroup(span.as_ref());
             (taken, zeroed)
         }
@@ -102,9 +117,12 @@ impl Spans {
         let mut got = None;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
-            self.live += span.as_ref().take_objects(1, |address, past| {
+            let taken = span.as_ref().take_objects(1, |address, past| {
                 got = Some((address as *mut u8, past));
             });
+            self.live += taken;
+            self.taken += taken as u64;
+            self.fetches += taken as u64;
             self.regroup(span.as_ref());
         }
         got
@@ -144,6 +162,27 @@ impl Spans {
         }
         self.spans -= 1;
         true
+    }
+
+    #[cfg(not(tiermalloc_loom))]
+    /// Looks at every span that has a free object: how full they are, and what was never handed out.
+    pub(crate) fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let mut listed = 0;
+        for (group, &head) in self.heads.iter().enumerate() {
+            let mut at = head;
+            // SAFETY: spans on the lists are of the class, whose lock is held.
+            while let Some(span) = unsafe { at.as_ref() } {
+                survey.by_eighths[group] += 1;
+                // SAFETY: as above.
+                survey.never_taken += unsafe { span.never_taken() };
+                survey.untouched_pages += span.pages() - span.touched_pages();
+                listed += 1;
+                at = span.next.get();
+            }
+        }
+        survey.by_eighths[GROUPS] = self.spans.saturating_sub(listed);
+        survey
     }
 
     /// Puts a span on the list of its occupancy (C2).

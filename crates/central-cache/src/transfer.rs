@@ -43,6 +43,9 @@ pub(crate) struct Transfer {
     used: u32,
     /// Least number of batches since the last plunder.
     low_water: u32,
+    /// Batches taken in since the start, and those of them that went on to the spans.
+    pub(crate) inserted: u64,
+    pub(crate) drained: u64,
     heads: [*mut u8; BATCHES],
     /// The newest of those that `heads` has no room for.
     rest: *mut u8,
@@ -53,7 +56,14 @@ unsafe impl Send for Transfer {}
 
 impl Transfer {
     pub(crate) const fn new() -> Self {
-        Self { used: 0, low_water: 0, heads: [ptr::null_mut(); BATCHES], rest: ptr::null_mut() }
+        Self {
+            used: 0,
+            low_water: 0,
+            inserted: 0,
+            drained: 0,
+            heads: [ptr::null_mut(); BATCHES],
+            rest: ptr::null_mut(),
+        }
     }
 
     /// Takes a whole batch in, unless the cache is full or would hold more than `bound` bytes; one batch
@@ -79,6 +89,7 @@ impl Transfer {
             return false;
         }
         self.used += 1;
+        self.inserted += 1;
         true
     }
 

@@ -12,6 +12,7 @@ use support::{
 };
 use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, PAGE_SIZE, by_size};
+use tiermalloc_sync::Patience;
 
 #[test]
 fn every_class_serves_whole_spans_of_disjoint_objects_and_takes_them_back() {
@@ -254,4 +255,60 @@ fn chains_push_pop_and_split_in_order() {
         let mut none = Chain::EMPTY;
         assert_eq!((none.pop(), none.split(3)), (None, Chain::EMPTY));
     }
+}
+
+#[test]
+fn what_has_happened_to_a_class_is_counted() {
+    with_cache(|cache| {
+        let class = class_of_size(1024);
+        let (batch, objects) = (class.batch(), class.objects());
+        let counts = || cache.counts(class, true, &mut Patience::ENDLESS.clone()).unwrap();
+        assert_eq!(counts(), Default::default(), "nothing yet");
+        // A span and one object more, one at a time: 8 KiB are eight of them.
+        let all: Vec<_> = (0..objects + 1).flat_map(|_| fetch_all(cache, class, 1)).collect();
+        let now = counts();
+        assert_eq!((now.fetches, now.fetched), (objects as u64 + 1, objects as u64 + 1));
+        assert_eq!((now.spans, now.out, now.stores, now.transfer_hits), (2, objects + 1, 0, 0));
+        assert_eq!(now.survey.by_eighths[8], 1, "a full one");
+        assert_eq!(now.survey.by_eighths.iter().sum::<usize>(), 2);
+        assert_eq!(now.survey.never_taken, objects - 1);
+        store_each(cache, class, all);
+        let now = counts();
+        assert_eq!((now.spans, now.out, now.stored), (0, 0, objects as u64 + 1));
+        assert_eq!(now.stores, objects as u64 + 1);
+        // Two batches into the transfer cache, one of which is wanted again and one is not.
+        let before = counts();
+        let all = fetch_all(cache, class, 2 * batch);
+        store_batches(cache, class, &all);
+        let again = fetch_all(cache, class, batch);
+        assert_eq!(counts().transfer_hits, before.transfer_hits + 1);
+        assert_eq!(cache.drain(class, 1), Ok(batch));
+        let now = counts();
+        assert_eq!((now.transfer, now.drained), (0, before.drained + 1));
+        assert_eq!(now.fetched - before.fetched, 3 * batch as u64);
+        assert_eq!((now.stores - before.stores, now.stored - before.stored), (2, 2 * batch as u64));
+        assert_eq!(now.fetched - now.stored, batch as u64, "what is out");
+        assert_eq!((now.transfer_waits, now.span_waits), (0, 0));
+        let without = cache.counts(class, false, &mut Patience::ms(0)).unwrap();
+        assert_eq!(without.survey, Default::default());
+        store_each(cache, class, again);
+        // Of a lock that somebody keeps nothing is heard.
+        cache.lock_for_fork();
+        assert_eq!(cache.counts(class, false, &mut Patience::ms(2)), None);
+        // SAFETY: taken above.
+        unsafe { cache.unlock_after_fork() };
+    });
+}
+
+#[test]
+fn pages_that_nobody_has_touched_are_known() {
+    with_cache(|cache| {
+        // 34 KiB each: a span has nine pages or more.
+        let class = class_of_size(34 * 1024);
+        let one = fetch_all(cache, class, 1);
+        let counts = cache.counts(class, true, &mut Patience::ENDLESS.clone()).unwrap();
+        let touched = class.size().div_ceil(PAGE_SIZE);
+        assert_eq!(counts.survey.untouched_pages, class.pages() - touched);
+        store_each(cache, class, one);
+    });
 }

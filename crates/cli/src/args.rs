@@ -7,8 +7,11 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::classes::Format;
+use crate::config::ConfigOptions;
 use crate::failure::{FAILED, say};
 use crate::manual;
+use crate::settings::Settings;
+use crate::stats::StatsOptions;
 
 /// Runs any program on the tiermalloc memory allocator
 ///
@@ -47,6 +50,21 @@ pub enum Action {
     )]
     Run(RunOptions),
 
+    /// Shows what a program would be run with, or all that can be set
+    ///
+    /// Reads /etc/tiermalloc.conf, the file that TIERMALLOC_CONF_FILE names and
+    /// TIERMALLOC_CONF as the allocator does when PROGRAM starts, and prints each value
+    /// with where it came from: a configuration file that says the same. What PROGRAM
+    /// itself brings is not seen; config=print in the configuration has it printed by
+    /// PROGRAM. Mistakes are told on standard error, and the exit status is 1 then.
+    #[command(
+        verbatim_doc_comment,
+        override_usage = "tiermalloc config [OPTIONS] [--] [PROGRAM [ARGS]...]\n       \
+                          tiermalloc config --list [--format FORMAT]",
+        after_long_help = manual::help(manual::CONFIG)
+    )]
+    Config(ConfigOptions),
+
     /// Prints the 208 size classes in order of size
     ///
     /// A request for memory of at most 256 KiB is served by an object of the smallest
@@ -57,6 +75,14 @@ pub enum Action {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+
+    /// Shows, compares or draws the statistics that a program has written
+    ///
+    /// Reads what the library writes with stats_format=json: at the program's end
+    /// (stats=exit), at a signal (stats=SIGUSR2) or every so often
+    /// (stats_interval=10s), to standard error or to the file that stats_file names.
+    #[command(verbatim_doc_comment, after_long_help = manual::help(manual::STATS))]
+    Stats(StatsOptions),
 
     /// Prints the manual page, for man(1)
     Man,
@@ -76,6 +102,9 @@ pub struct RunOptions {
     /// Say on standard error what is run, and how
     #[arg(long, short)]
     pub verbose: bool,
+
+    #[command(flatten)]
+    pub settings: Settings,
 
     /// The program, looked up in PATH, and its arguments. Everything after
     /// PROGRAM is the program's, options included

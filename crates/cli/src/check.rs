@@ -81,6 +81,12 @@ pub fn is_plain_text(path: &Path) -> bool {
         .is_ok_and(|head| !head.starts_with(b"\x7fELF") && script::classify(&head) != Text::Binary)
 }
 
+/// Whether the kernel does not run the file and the shell is given it, as `execvp` does.
+pub fn needs_shell(path: &Path) -> bool {
+    read_head(path)
+        .is_ok_and(|head| !head.starts_with(b"\x7fELF") && script::classify(&head) == Text::Plain)
+}
+
 /// The first bytes of a file.
 fn read_head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = vec![0; script::HEAD];

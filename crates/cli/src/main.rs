@@ -5,9 +5,10 @@
 //! 1. [`args`] reads the command line.
 //! 2. [`lookup`] finds the program as `execvp` would.
 //! 3. [`library`] finds `libtiermalloc.so`; [`preload`] makes the value of `LD_PRELOAD` from it.
-//! 4. [`check`] reads what the kernel is going to read ([`script`] lines, the [`elf`] header, the
+//! 4. [`settings`] makes the values of the variables that the allocator reads.
+//! 5. [`check`] reads what the kernel is going to read ([`script`] lines, the [`elf`] header, the
 //!    [`privilege`] bits) and refuses when the allocator would silently not be used.
-//! 5. [`exec`] becomes the program: the same process, so that its exit status, the signals sent to
+//! 6. [`exec`] becomes the program: the same process, so that its exit status, the signals sent to
 //!    it, its terminal and its process group need no passing on.
 //!
 //! # Why there is no `fn main`
@@ -19,6 +20,7 @@
 mod args;
 mod check;
 mod classes;
+mod config;
 mod elf;
 mod exec;
 mod failure;
@@ -31,6 +33,8 @@ mod preload;
 mod privilege;
 mod run;
 mod script;
+mod settings;
+mod stats;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -68,6 +72,8 @@ fn start(arguments: Vec<OsString>) -> u8 {
     let outcome = match args::parse(arguments) {
         Ok(Action::Run(options)) => Err(run::run(&options)),
         Ok(Action::Classes { format }) => output::print(&classes::render(format)),
+        Ok(Action::Stats(options)) => stats::run(&options),
+        Ok(Action::Config(options)) => config::config(&options),
         Ok(Action::Man) => output::print(&man::page(&args::command())),
         Err(status) => return status,
     };

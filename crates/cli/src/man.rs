@@ -66,8 +66,15 @@ fn about_without_title(command: &Command) -> String {
 fn usage(command: &Command) -> String {
     let mut text = format!("tiermalloc {}", command.get_name());
     for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
-        if arg.is_positional() {
-            text.push_str(" [--] PROGRAM [ARGS]...");
+        if arg.is_positional() && arg.get_id() != "command" {
+            text.push_str(" FILE...");
+        } else if arg.is_positional() {
+            let required = arg.is_required_set();
+            text.push_str(if required {
+                " [--] PROGRAM [ARGS]..."
+            } else {
+                " [--] [PROGRAM [ARGS]...]"
+            });
         } else {
             text.push_str(&format!(" [{}]", option(arg)));
         }
@@ -94,7 +101,8 @@ fn option(arg: &Arg) -> String {
 /// The term that an argument is listed under.
 fn name(arg: &Arg) -> String {
     if arg.is_positional() {
-        return "PROGRAM [ARGS]...".to_owned();
+        let of_run = arg.get_id() == "command";
+        return if of_run { "PROGRAM [ARGS]..." } else { "FILE..." }.to_owned();
     }
     match arg.get_short() {
         Some(short) => format!("-{short}, {}", option(arg)),

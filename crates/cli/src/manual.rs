@@ -35,6 +35,12 @@ const EXAMPLES: Section = Section {
             "Use a certain build of the library.",
         ),
         Example("tiermalloc run -- sh -c 'make && ./a.out'", "Run several programs."),
+        Example(
+            "tiermalloc run --pool hardened --conf quarantine=16MiB -- ./server",
+            "Choose a pool, and set what else there is to set.",
+        ),
+        Example("tiermalloc config -- redis-server", "See what redis-server would be run with."),
+        Example("tiermalloc config --list", "See all that can be set."),
         Example("tiermalloc classes | head", "See the smallest size classes."),
         Example(
             "tiermalloc classes --format json | python3 -m json.tool",
@@ -72,6 +78,72 @@ const REFUSALS: Section = Section {
     ],
 };
 
+const CONFIGURATION: Section = Section {
+    title: "Configuration",
+    parts: &[
+        Text(
+            "The allocator reads its configuration when a program starts, before the first \
+             allocation. Of several values for a key the last one counts, in this order:",
+        ),
+        Item("built in", "what `tiermalloc config --list` shows as default;"),
+        Item(
+            "program",
+            "what the program brings: TierMalloc::with_config in Rust, in C a variable const char \
+             *tiermalloc_conf = \"key=value,key=value\" that it exports (-rdynamic);",
+        ),
+        Item("system", "/etc/tiermalloc.conf;"),
+        Item("user", "the file that TIERMALLOC_CONF_FILE names, or --conf-file;"),
+        Item("variable", "TIERMALLOC_CONF, to which --pool and --conf are added."),
+        Text(
+            "In a set-user-ID program and its like only what the program brings and \
+             /etc/tiermalloc.conf are read.",
+        ),
+        Text(
+            "A file has lines of the form key = value; what has a unit stands in quotes, as in \
+             quarantine = \"16MiB\", if the file is to be TOML, but need not. # begins a comment. \
+             Settings below a line [NAME] are for programs that are started under that name, for a \
+             script its own; those above all such lines are for every program.",
+        ),
+        Text(
+            "What is wrong is said on standard error, in one line each, and ignored. With \
+             config=print a program prints all values, each with its source, when it starts.",
+        ),
+    ],
+};
+
+const STATISTICS: Section = Section {
+    title: "Statistics",
+    parts: &[
+        Text(
+            "A program on the allocator writes statistics when TIERMALLOC_CONF says so: joined by commas,",
+        ),
+        Item("stats=exit", "at its end;"),
+        Item("stats=SIGUSR2", "at that signal, unless it is the program's own; also exit+SIGUSR2;"),
+        Item("stats_interval=10s", "every so often;"),
+        Item(
+            "stats_file=/tmp/heap.%p",
+            "to this file, %p being the process, not to standard error;",
+        ),
+        Item("stats_format=json", "in this format, or as text, or as openmetrics for Prometheus."),
+        Text(
+            "Text and JSON are appended to the file, JSON as one object a line; a file in OpenMetrics is \
+             replaced as a whole.",
+        ),
+        Example(
+            "TIERMALLOC_CONF=stats=exit tiermalloc run -- git status",
+            "See what a program leaves behind.",
+        ),
+        Example(
+            "TIERMALLOC_CONF=stats=SIGUSR2,stats_format=json,stats_file=/tmp/heap tiermalloc run ./server",
+            "Have a server write at each SIGUSR2.",
+        ),
+        Example(
+            "tiermalloc stats --compare --svg heap.svg /tmp/heap",
+            "See what has changed between the first and the last, and draw it.",
+        ),
+    ],
+};
+
 const EXIT_STATUS: Section = Section {
     title: "Exit status",
     parts: &[
@@ -81,7 +153,10 @@ const EXIT_STATUS: Section = Section {
         Item("125", "if tiermalloc itself failed: bad usage, no library, or a refusal;"),
         Item("126", "if the program was found but cannot be run;"),
         Item("127", "if the program, its interpreter or its loader was not found."),
-        Text("The other commands: 0, 1 if the output could not be written, 2 after bad usage."),
+        Text(
+            "The other commands: 0, 1 if the output could not be written, the input not be read, or the \
+             configuration has mistakes, 2 after bad usage.",
+        ),
     ],
 };
 
@@ -94,6 +169,8 @@ const ENVIRONMENT: Section = Section {
             "The library is put before what is there already, unless it is there. The list cannot \
              hold a path with a space, a colon or a dollar sign.",
         ),
+        Item("TIERMALLOC_CONF", "Settings of the allocator: key=value,key=value."),
+        Item("TIERMALLOC_CONF_FILE", "A file with settings of the allocator."),
         Item("PATH", "Where the program is looked up, if its name has no slash."),
     ],
 };
@@ -116,6 +193,7 @@ const FILES: Section = Section {
             "`cargo build --release` leaves program and library side by side in target/release; \
              `cargo xtask install --prefix DIR` installs them in DIR/bin and DIR/lib.",
         ),
+        Item("/etc/tiermalloc.conf", "Settings of the allocator, for all programs."),
     ],
 };
 
@@ -126,8 +204,13 @@ const SEE_ALSO: Section =
 pub const PROGRAM: &[Section] = &[EXAMPLES, EXIT_STATUS, ENVIRONMENT, FILES, SEE_ALSO];
 /// What follows `tiermalloc run --help`.
 pub const RUN: &[Section] = &[REFUSALS, EXIT_STATUS, ENVIRONMENT, FILES];
+/// What follows `tiermalloc stats --help`.
+pub const STATS: &[Section] = &[STATISTICS];
+/// What follows `tiermalloc config --help`.
+pub const CONFIG: &[Section] = &[CONFIGURATION];
 /// All of it, for the manual page.
-pub const PAGE: &[Section] = &[REFUSALS, EXAMPLES, EXIT_STATUS, ENVIRONMENT, FILES, SEE_ALSO];
+pub const PAGE: &[Section] =
+    &[CONFIGURATION, REFUSALS, STATISTICS, EXAMPLES, EXIT_STATUS, ENVIRONMENT, FILES, SEE_ALSO];
 
 /// Sections as plain text in the manner of clap's own.
 pub fn help(sections: &[Section]) -> String {
@@ -185,7 +268,7 @@ mod tests {
 
     #[test]
     fn help_keeps_to_its_width_and_loses_no_word() {
-        for sections in [PROGRAM, RUN, PAGE] {
+        for sections in [PROGRAM, RUN, CONFIG, STATS, PAGE] {
             let text = help(sections);
             let examples: Vec<_> = sections.iter().flat_map(|s| s.parts).collect();
             for part in &examples {
@@ -193,7 +276,11 @@ mod tests {
                 let last = body.split_whitespace().last().unwrap();
                 assert!(text.contains(last), "{last}");
             }
-            for line in text.lines() {
+            for line in text.lines().filter(|line| {
+                !examples
+                    .iter()
+                    .any(|part| matches!(part, Example(command, _) if line.trim() == *command))
+            }) {
                 assert!(line.len() <= WIDTH, "{line}");
             }
         }

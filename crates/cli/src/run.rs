@@ -21,11 +21,13 @@ pub fn run(options: &RunOptions) -> Failure {
 struct Plan<'a> {
     /// The file to execute.
     program: std::path::PathBuf,
-    /// What changes in the environment; options that configure the allocator add to it.
+    /// What changes in the environment.
     settings: Vec<(&'a str, OsString)>,
 }
 
 fn prepare(options: &RunOptions) -> Result<Plan<'static>, Failure> {
+    options.settings.check()?;
+    let mut settings = options.settings.environment()?;
     let name = options.command.first().map_or(Default::default(), OsString::as_os_str);
     let program = lookup::find(name)?;
     let library = library::find(options.library.as_deref())?;
@@ -46,8 +48,11 @@ fn prepare(options: &RunOptions) -> Result<Plan<'static>, Failure> {
         Err(failure) if options.force => note(&format!("forced; else: {}", failure.message)),
         Err(failure) => return Err(failure),
     }
-    note(&format!("{}={}", preload::VARIABLE, Path::new(&list).display()));
-    Ok(Plan { program, settings: vec![(preload::VARIABLE, list)] })
+    settings.push((preload::VARIABLE, list));
+    for (variable, value) in &settings {
+        note(&format!("{variable}={}", Path::new(value).display()));
+    }
+    Ok(Plan { program, settings })
 }
 
 impl Plan<'_> {

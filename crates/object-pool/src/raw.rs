@@ -127,6 +127,11 @@ impl RawPool {
         self.live
     }
 
+    /// Bytes at the end of the newest chunk that were never handed out: nobody has touched them.
+    pub fn fresh_bytes(&self) -> usize {
+        self.end as usize - self.bump as usize
+    }
+
     /// Bytes taken from the source so far.
     #[inline]
     pub const fn reserved_bytes(&self) -> usize {

@@ -199,3 +199,22 @@ fn memmap2_chunks_are_not_aligned_to_more_than_a_page() {
     let pool: Pool<Aligned, _> = Pool::new(tiermalloc_object_pool::MemmapChunks);
     assert!(pool.insert(Aligned(1)).is_err());
 }
+
+#[test]
+fn what_was_never_handed_out_is_known() {
+    use tiermalloc_object_pool::RawPool;
+    let source = Counting::with(usize::MAX);
+    let mut pool = RawPool::new(std::alloc::Layout::new::<[u64; 8]>(), 1024);
+    assert_eq!(pool.fresh_bytes(), 0, "no chunk yet");
+    let first = pool.take(&source).unwrap();
+    let fresh = pool.fresh_bytes();
+    assert!(fresh > 0 && fresh + 64 <= pool.reserved_bytes());
+    // SAFETY: it came from this pool, and is not used any more.
+    unsafe { pool.give(first) };
+    pool.take(&source).unwrap();
+    assert_eq!(pool.fresh_bytes(), fresh, "the one that was given back comes first");
+    pool.take(&source).unwrap();
+    assert_eq!(pool.fresh_bytes(), fresh - 64);
+    // SAFETY: nothing of it is used any more.
+    unsafe { pool.release(&source) };
+}

@@ -28,10 +28,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     #[cold]
     pub(crate) fn grow(&self, pages: usize) -> bool {
         let reserved = self.reserved_bytes() >> PAGE_SHIFT;
+        let unit = self.region_pages();
         let quarter = (reserved / 4).next_multiple_of(FIRST_STEP).clamp(FIRST_STEP, LAST_STEP);
         let mut step = quarter.max(pages);
         loop {
-            if self.add_region(step) {
+            if self.add_region(step, unit) {
                 return true;
             }
             if step <= pages {
@@ -41,9 +42,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    fn add_region(&self, pages: usize) -> bool {
-        // Whole OS pages: the rest of the last one could be neither used nor given back.
-        let unit = (self.source.os_page_size() / PAGE_SIZE).max(1);
+    /// What regions are made of: whole OS pages, for the rest of the last one could be neither used nor given
+    /// back, or more if the source likes that (pages).
+    fn region_pages(&self) -> usize {
+        (self.source.os_page_size().max(self.source.region_unit()) / PAGE_SIZE).max(1)
+    }
+
+    fn add_region(&self, pages: usize, unit: usize) -> bool {
         let Some(pages) = pages.checked_next_multiple_of(unit).filter(|&pages| pages <= MAX_SPAN)
         else {
             return false;
@@ -54,7 +59,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // SAFETY: the region is fresh.
         let added = unsafe { self.adopt(region, pages) };
         if added {
-            self.inner.lock().stats.grown += 1;
+            let mut inner = self.inner.lock();
+            inner.stats.grown += 1;
+            inner.stats.grown_pages += pages;
         } else {
             // SAFETY: nobody has seen the region.
             unsafe { self.source.release(region, pages * PAGE_SIZE) };

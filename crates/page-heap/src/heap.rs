@@ -4,14 +4,17 @@ use core::ptr::NonNull;
 
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
-use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::free_set::FreeSet;
 use crate::grow::MAX_SPAN;
+use crate::limit::Limits;
 use crate::lock::RawLock;
 use crate::meta::Records;
 use crate::objects::words_for;
+use crate::pace::Pace;
+use crate::release::KEEP;
 use crate::source::PageSource;
 use crate::span::{INLINE_WORDS, Span, State};
 use crate::stats::HeapStats;
@@ -36,8 +39,11 @@ pub struct PageHeap<
     pub(crate) map: &'m PageMap<Span, ROOT, LEAF>,
     pub(crate) source: S,
     pub(crate) keeper: Option<fn() -> bool>,
+    pub(crate) relief: Option<fn()>,
     /// `reserved_pages` of the statistics, for who does not want to wait for it.
     pub(crate) reserved: AtomicUsize,
+    /// Whether more is committed than the soft limit.
+    pub(crate) tight: AtomicBool,
     pub(crate) inner: Mutex<R, Inner>,
 }
 
@@ -49,9 +55,13 @@ pub(crate) struct Inner {
     /// Free spans that are all zero and cost nothing, and those whose few dirty pages are stuck.
     pub(crate) clean: FreeSet,
     pub(crate) stats: HeapStats,
+    pub(crate) limits: Limits,
+    pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
     pub(crate) looked_ms: u64,
+    /// Fewer free dirty pages are nothing to think about after a free.
+    pub(crate) worth_a_thought: usize,
     /// Frees until the next look at the clock.
     pub(crate) until_look: u32,
 }
@@ -63,8 +73,11 @@ impl Inner {
             dirty: FreeSet::new(),
             clean: FreeSet::new(),
             stats: HeapStats::new(),
+            limits: Limits::new(),
+            pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
+            worth_a_thought: KEEP + 1,
             until_look: 0,
         }
     }
@@ -117,7 +130,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             map,
             source,
             keeper: None,
+            relief: None,
             reserved: AtomicUsize::new(0),
+            tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -129,7 +144,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             map,
             source,
             keeper: None,
+            relief: None,
             reserved: AtomicUsize::new(0),
+            tight: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -139,6 +156,13 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// takes no looks by itself.
     pub const fn with_keeper(mut self, keeper: fn() -> bool) -> Self {
         self.keeper = Some(keeper);
+        self
+    }
+
+    /// With somebody who empties the caches above: called, without a lock, when an allocation has left more
+    /// committed than the soft limit.
+    pub const fn with_relief(mut self, relief: fn()) -> Self {
+        self.relief = Some(relief);
         self
     }
 
@@ -189,17 +213,21 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 unsafe { inner.records.give_bits(bits, words) };
             }
             drop(inner);
-            if let Some(span) = found {
-                // SAFETY: the span is ours until it is handed out. H3: every page is registered
-                // before any object of it can be freed.
-                unsafe {
-                    span.as_ref().carve(class, bits);
-                    self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
+            match found {
+                Some(span) => {
+                    // SAFETY: the span is ours until it is handed out. H3: every page is registered
+                    // before any object of it can be freed.
+                    unsafe {
+                        span.as_ref().carve(class, bits);
+                        self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
+                    }
+                    if self.is_tight() {
+                        self.relieve_after_cut();
+                    }
+                    return Some(span);
                 }
-                return Some(span);
-            }
-            if !self.grow(pages) {
-                return None;
+                None if self.provide(pages, pages) => {}
+                None => return None,
             }
         }
     }
@@ -215,7 +243,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
                 return Some(span);
             }
-            if !self.grow(pages.checked_add(align_pages - 1)?) {
+            if !self.provide(pages, pages.checked_add(align_pages - 1)?) {
                 return None;
             }
         }
@@ -233,6 +261,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
+        }
+        if self.is_tight() {
+            self.relieve_after_cut();
         }
         Some(span)
     }
@@ -322,6 +353,14 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let span = unsafe { found.as_ref() };
         let (start, length) = (span.start(), span.pages());
         let tail = length - head - pages;
+        let (lo, hi) = span.dirty();
+        // H6, before anything has changed.
+        if inner.limits.any {
+            let dirty = hi.min(head + pages).saturating_sub(lo.max(head));
+            if !inner.may_cut(pages - dirty, &self.tight) {
+                return None;
+            }
+        }
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {
             0 => None,
@@ -340,7 +379,6 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 }
             },
         };
-        let (lo, hi) = span.dirty();
         // SAFETY: the span is on its set; the parts are on none. H3: the old ends of the free span
         // are overwritten by those of its parts or by the new owner's.
         unsafe {

@@ -33,6 +33,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         let pages = bytes >> PAGE_SHIFT;
         let align_pages = (align >> PAGE_SHIFT).max(1);
+        if !self.has_room(bytes) {
+            return None;
+        }
         if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
             return Some(span);
         }
@@ -90,11 +93,23 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         true
     }
 
-    /// A mapping with `guard` bytes more on either side.
+    /// A mapping with `guard` bytes more on either side, which do not count.
     fn map_huge(&self, bytes: usize, align: usize, guard: usize) -> Option<NonNull<Span>> {
+        if !self.commit_huge(bytes >> PAGE_SHIFT) {
+            return None;
+        }
+        let mapped = self.map_committed(bytes, align, guard);
+        if mapped.is_none() {
+            self.uncommit_huge(bytes >> PAGE_SHIFT);
+        }
+        mapped
+    }
+
+    /// [`map_huge`](Self::map_huge) of what has been counted.
+    fn map_committed(&self, bytes: usize, align: usize, guard: usize) -> Option<NonNull<Span>> {
         let slack = if align > PAGE_SIZE { align - self.unit().min(align) } else { 0 };
         let mapped = bytes.checked_add(slack)?.checked_add(2 * guard)?;
-        let region = self.source.reserve(mapped)?;
+        let region = self.source.reserve_block(mapped)?;
         let start = region.as_ptr() as usize;
         let address = round_up(start + guard, align);
         let (first, end) = (address - guard, address + bytes + guard);
@@ -114,8 +129,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let record =
                 inner.records.span(&self.source, address >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
             if let Some(span) = record {
-                inner.stats.huge_pages += bytes >> PAGE_SHIFT;
                 inner.stats.huge_spans += 1;
+                inner.stats.huge_made += 1;
                 inner.stats.guarded_spans += (guard > 0) as usize;
                 // SAFETY: ours until handed out (H3).
                 unsafe {
@@ -124,6 +139,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     span.as_ref().set_state(State::Huge);
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }
+                self.note_soft_limit(&inner);
                 return Some(span);
             }
         }
@@ -136,6 +152,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// The span is the caller's, `Moving`, and in the map with no page.
+    // Apart, so that it costs who frees a large span no register.
+    #[inline(never)]
     pub(crate) unsafe fn free_huge(
         &self,
         mut inner: MutexGuard<'_, R, Inner>,
@@ -145,15 +163,21 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let record = unsafe { span.as_ref() };
         let (guard, bytes) = (record.guard(), record.bytes());
         let (first, mapped) = (record.address() - guard, bytes + 2 * guard);
-        inner.stats.huge_pages -= record.pages();
+        let pages = record.pages();
+        inner.stats.huge_pages -= pages;
         inner.stats.huge_spans -= 1;
         inner.stats.guarded_spans -= (guard > 0) as usize;
+        inner.begin_move(pages);
         drop(inner);
         let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.
         if unsafe { self.source.release(place, mapped) } {
+            let mut inner = self.inner.lock();
+            inner.end_move(pages);
+            inner.stats.huge_returned_pages += pages;
+            self.note_soft_limit(&inner);
             // SAFETY: nothing refers to the record any more.
-            unsafe { self.inner.lock().records.give_span(span) };
+            unsafe { inner.records.give_span(span) };
             return;
         }
         // The source keeps it (a kernel out of mappings, say): it becomes part of the heap, and only guards
@@ -166,12 +190,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
+            inner.end_move(pages);
+            self.note_soft_limit(&inner);
         } else {
             // Nor is there a leaf for it: its addresses are lost, its memory need not be.
             // SAFETY: the mapping is not used any more, and nothing refers to the record.
             unsafe {
                 self.source.decommit(place, mapped);
-                self.inner.lock().records.give_span(span);
+                let mut inner = self.inner.lock();
+                inner.end_move(pages);
+                self.note_soft_limit(&inner);
+                inner.records.give_span(span);
             }
         }
     }
@@ -204,17 +233,40 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let mut inner = self.inner.lock();
             record.set_extent(record.start(), bytes >> PAGE_SHIFT);
             inner.stats.huge_pages -= (old - bytes) >> PAGE_SHIFT;
+            inner.stats.huge_returned_pages += (old - bytes) >> PAGE_SHIFT;
+            self.note_soft_limit(&inner);
             return Some(address);
+        }
+        let more = (bytes - old) >> PAGE_SHIFT;
+        if !self.commit_huge(more) {
+            return None;
         }
         // SAFETY: a whole mapping, which is the caller's.
         if unsafe { self.source.resize_in_place(place, old, bytes) } {
-            let mut inner = self.inner.lock();
+            let _inner = self.inner.lock();
             record.set_extent(record.start(), bytes >> PAGE_SHIFT);
-            inner.stats.huge_pages += (bytes - old) >> PAGE_SHIFT;
             return Some(address);
         }
+        // SAFETY: passed on to the caller.
+        let moved = unsafe { self.move_huge(span, bytes) };
+        if moved.is_none() {
+            self.uncommit_huge(more);
+        }
+        moved
+    }
+
+    /// The second half of [`resize_huge`](Self::resize_huge): a longer block in another place.
+    ///
+    /// # Safety
+    /// `span` is a live huge allocation of the caller's without guards; when there is an answer, its old address
+    /// is not used again.
+    unsafe fn move_huge(&self, span: NonNull<Span>, bytes: usize) -> Option<usize> {
+        // SAFETY: a live allocation's record is valid, and it is the caller's.
+        let record = unsafe { span.as_ref() };
+        let old = record.bytes();
+        let place = NonNull::new(record.address() as *mut u8)?;
         // A new place, known to the map before anything moves.
-        let target = self.source.reserve(bytes)?;
+        let target = self.source.reserve_block(bytes)?;
         let now = target.as_ptr() as usize;
         // The old place leaves the map before somebody else can be given it.
         // SAFETY: the page is the caller's.
@@ -230,9 +282,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
             return None;
         }
-        let mut inner = self.inner.lock();
+        let _inner = self.inner.lock();
         record.set_extent(now >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
-        inner.stats.huge_pages += (bytes - old) >> PAGE_SHIFT;
         // SAFETY: the page is the caller's.
         unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
         Some(now)
@@ -259,11 +310,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 self.map.clear(span.as_ref().end() - 1, 1);
                 span.as_ref()
             };
+            let dirty = record.dirty_pages();
+            inner.begin_move(dirty);
             drop(inner);
             let place = NonNull::new(record.address() as *mut u8);
             // SAFETY: the pages are free and ours.
             let gone = place.is_some_and(|p| unsafe { self.source.release(p, record.bytes()) });
             let mut inner = self.inner.lock();
+            inner.end_move(dirty);
             // SAFETY: ours, on no set, in the map with no page.
             unsafe {
                 if !gone {
@@ -273,8 +327,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 let reserved = inner.stats.reserved_pages - record.pages();
                 self.set_reserved(&mut inner, reserved);
                 unmapped += record.pages();
+                inner.stats.unmapped_pages += record.pages();
+                inner.stats.unmaps += 1;
                 inner.records.give_span(span);
             }
+            self.note_soft_limit(&inner);
         }
     }
 }

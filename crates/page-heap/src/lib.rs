@@ -27,6 +27,7 @@
 //!   page; a large span with its first and last; a huge one with its first.
 //! - H4: the pages of all spans and nothing else make up what was reserved.
 //! - H5: a page outside a free span's dirty interval is zero.
+//! - H6: no allocation leaves more pages committed than the hard limit (`limit`).
 //!
 //! Locks: one, of the heap. No system call is made under it but for metadata (one mapping per
 //! thousand spans). The page map is read without it.
@@ -44,10 +45,12 @@ mod free_set;
 mod grow;
 mod heap;
 mod huge;
+mod limit;
 mod lock;
 mod memmap;
 mod meta;
 mod objects;
+mod pace;
 mod release;
 mod resize;
 mod source;
@@ -60,7 +63,8 @@ pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
 pub use objects::{Past, Put};
+pub use pace::Gone;
 pub use release::Look;
-pub use source::{OsPages, PageSource};
+pub use source::{HugePages, OsPages, PageSource};
 pub use span::{Span, State};
 pub use stats::HeapStats;

@@ -110,6 +110,14 @@ impl Records {
             + self.long_bits.reserved_bytes()
     }
 
+    /// Bytes of whole pages for records that nobody has touched.
+    pub(crate) fn untouched_bytes(&self) -> usize {
+        [&self.spans, &self.short_bits, &self.long_bits]
+            .iter()
+            .map(|pool| pool.fresh_bytes() & !(PAGE_SIZE - 1))
+            .sum()
+    }
+
     /// Bytes of records in use.
     pub(crate) fn live_bytes(&self) -> usize {
         self.spans.live() * size_of::<Span>()

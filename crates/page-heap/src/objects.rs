@@ -81,8 +81,17 @@ impl Span {
         (self.words.get() as usize > INLINE_WORDS).then(|| NonNull::new(self.bits.get()))?
     }
 
-    /// Pages that have been written to, given what the span was when it was allocated.
-    pub(crate) fn touched_pages(&self) -> usize {
+    /// Objects at the end that were never handed out.
+    ///
+    /// # Safety
+    /// The span is in state `Objects` and the lock of its class is held.
+    pub unsafe fn never_taken(&self) -> usize {
+        self.class().map_or(0, |class| class.objects() - self.fresh.get() as usize)
+    }
+
+    /// Pages that have been written to, given what the span was when it was allocated: those that may be
+    /// resident. Under the lock of the class, while the span has one.
+    pub fn touched_pages(&self) -> usize {
         match self.class() {
             Some(class) if self.was_zeroed() => {
                 (self.fresh.get() as usize * class.size()).div_ceil(PAGE_SIZE).min(self.pages())

@@ -2,7 +2,7 @@
 //!
 //! Free dirty pages are kept as long as they were needed lately: the least number of them since the
 //! last look is what nobody wanted in all that time, and half of it goes back at each look. Looks
-//! are taken when spans are freed, at most every [`PERIOD_MS`], unless somebody else takes them: the
+//! are taken when spans are freed, not too often ([`PageHeap::set_pace`]), unless somebody else takes them: the
 //! *keeper*, who is asked now and then ([`PageHeap::with_keeper`]) and can do it when nothing is freed.
 
 use core::ptr::NonNull;
@@ -15,18 +15,16 @@ use crate::lock::RawLock;
 use crate::source::PageSource;
 use crate::span::{Span, State};
 
-/// Least time between two looks.
-const PERIOD_MS: u64 = 100;
 /// Frees between two readings of the clock.
 const FREES_PER_READING: u32 = 16;
 /// Free dirty pages that are never worth a system call (512 KiB).
-const KEEP: usize = 64;
+pub(crate) const KEEP: usize = 64;
 /// Free dirty pages from which on the keeper is asked (2 MiB).
 const WORTH_A_KEEPER: usize = if cfg!(tiermalloc_loom) { 1 } else { 256 };
 /// System calls that one look, or the end of one thread, may make: the rest waits for the next.
 const CALLS: usize = 32;
 /// Fewest dirty pages of a span that such a call is made for (64 KiB).
-const WORTH_A_CALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 8 };
+pub(crate) const WORTH_A_CALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 8 };
 
 /// What [`PageHeap::look`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +50,12 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// Called with the lock after every free; gives it up.
     pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
+        if inner.stats.dirty_pages < inner.worth_a_thought {
+            return;
+        }
+        if self.note_soft_limit(&inner) {
+            return self.mind_soft_limit(inner);
+        }
         if inner.stats.dirty_pages <= KEEP {
             return;
         }
@@ -68,7 +72,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             inner = self.inner.lock();
         }
         let now = self.source.now_ms();
-        if now.saturating_sub(inner.looked_ms) < PERIOD_MS {
+        if now.saturating_sub(inner.looked_ms) < inner.pace.period_ms {
             return;
         }
         // The very first look has nothing to compare with.
@@ -77,7 +81,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let idle = inner.start_period();
         drop(inner);
         if !first && idle > KEEP {
-            self.release_some(idle / 2);
+            self.release_idle(idle / 2);
         }
     }
 
@@ -127,12 +131,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Gives about `wanted` free dirty pages back, not many more, in a bounded number of system calls
     /// and without calls that are hardly worth it. Returns the number of pages that went back.
     pub fn release_some(&self, wanted: usize) -> usize {
+        self.release_by(wanted, |wanted| self.release_one(wanted.max(WORTH_A_CALL), WORTH_A_CALL))
+    }
+
+    /// Gives about `wanted` pages back by a bounded number of steps.
+    pub(crate) fn release_by(&self, wanted: usize, step: impl Fn(usize) -> Option<usize>) -> usize {
         let mut released = 0;
         for _ in 0..CALLS {
             if released >= wanted {
                 break;
             }
-            match self.release_one((wanted - released).max(WORTH_A_CALL), WORTH_A_CALL) {
+            match step(wanted - released) {
                 Some(pages) => released += pages,
                 None => break,
             }
@@ -153,7 +162,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// No more than about `most` pages, from the end of the dirty interval; what is left of it then is
     /// there for the next call. `None`: there is no dirty span of `least` pages, or the source will not
     /// have it.
-    fn release_one(&self, most: usize, least: usize) -> Option<usize> {
+    pub(crate) fn release_one(&self, most: usize, least: usize) -> Option<usize> {
         let mut inner = self.inner.lock();
         let span = NonNull::from(inner.dirty.longest()?);
         // SAFETY: spans on the sets are valid under the lock.
@@ -168,17 +177,22 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             span.as_ref()
         };
         debug_assert_eq!(record.state(), State::Moving);
-        drop(inner);
         let dirty = record.dirty_pages();
+        inner.begin_move(dirty);
+        drop(inner);
         let released = self.decommit(record, most);
         let left = record.dirty_pages();
         if released.is_some() && left > 0 && (most >= dirty || left == dirty) {
             record.set_stuck();
         }
         let mut inner = self.inner.lock();
-        inner.stats.decommitted_pages += released.unwrap_or(0);
+        let pages = released.unwrap_or(0);
+        inner.stats.decommitted_pages += pages;
+        inner.stats.decommits += (pages > 0) as usize;
         // SAFETY: ours, on no set, in the map with no page.
         unsafe { self.put_back(&mut inner, span) };
+        inner.end_move(dirty);
+        self.note_soft_limit(&inner);
         released
     }
 

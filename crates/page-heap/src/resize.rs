@@ -19,20 +19,35 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// `address` is a live large allocation of the caller's; when it shrinks, the end is not used
     /// any more.
     pub unsafe fn resize_large(&self, address: usize, pages: usize) -> bool {
+        loop {
+            // SAFETY: passed on to the caller.
+            match unsafe { self.try_resize_large(address, pages) } {
+                Ok(resized) => return resized,
+                Err(more) if self.make_room(more) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// [`resize_large`](Self::resize_large), or how many pages more the hard limit would have to allow.
+    ///
+    /// # Safety
+    /// As for `resize_large`.
+    unsafe fn try_resize_large(&self, address: usize, pages: usize) -> Result<bool, usize> {
         let mut inner = self.inner.lock();
-        let Some(span) = self.map.span(address) else { return false };
+        let Some(span) = self.map.span(address) else { return Ok(false) };
         // SAFETY: a live allocation's record is valid, and it is the caller's.
         let record = unsafe { span.as_ref() };
         if record.state() != State::Large || pages == 0 {
-            return false;
+            return Ok(false);
         }
         let (start, old) = (record.start(), record.pages());
         if pages <= old {
             if pages == old {
-                return true;
+                return Ok(true);
             }
             let Some(rest) = inner.records.span(&self.source, start + pages, old - pages) else {
-                return false;
+                return Ok(false);
             };
             record.set_extent(start, pages);
             inner.stats.large_pages -= old - pages;
@@ -46,16 +61,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 self.put_back(&mut inner, rest);
             }
             self.after_free(inner);
-            return true;
+            return Ok(true);
         }
         let more = pages - old;
-        let Some(next) = self.map.span(record.end() << PAGE_SHIFT) else { return false };
+        let Some(next) = self.map.span(record.end() << PAGE_SHIFT) else { return Ok(false) };
         // SAFETY: records of registered spans are valid under the lock; H1 for the state.
         let free: &Span = unsafe { next.as_ref() };
         if free.state() != State::Free || free.start() != record.end() || free.pages() < more {
-            return false;
+            return Ok(false);
         }
         let (lo, hi) = free.dirty();
+        // H6, before anything has changed.
+        if !inner.may_commit(more - hi.min(more).saturating_sub(lo)) {
+            return Err(more);
+        }
         // SAFETY: the neighbour is free and on its set; its record serves the rest of it, or goes
         // back. The allocation's last page moves (H3).
         unsafe {
@@ -79,6 +98,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         inner.stats.large_pages += more;
         inner.low_water = inner.low_water.min(inner.stats.dirty_pages);
-        true
+        if self.note_soft_limit(&inner) {
+            drop(inner);
+            self.relieve_after_cut();
+        }
+        Ok(true)
     }
 }

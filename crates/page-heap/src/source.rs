@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use tiermalloc_size_class::PAGE_SIZE;
-use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tiermalloc_sync::sys;
 
 /// A supplier of address space and memory: the operating system, or a test's stand-in that refuses.
@@ -24,6 +24,16 @@ pub unsafe trait PageSource {
     /// [`reserve`](Self::reserve) for a region that stays: best next to the last one, so that spans can
     /// merge across.
     fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.reserve(bytes)
+    }
+
+    /// What the length of a region is best a multiple of (bytes, a power of two).
+    fn region_unit(&self) -> usize {
+        PAGE_SIZE
+    }
+
+    /// [`reserve`](Self::reserve) for one allocation, all of which will be used.
+    fn reserve_block(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.reserve(bytes)
     }
 
@@ -95,6 +105,12 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
         (**self).reserve_region(bytes)
     }
+    fn region_unit(&self) -> usize {
+        (**self).region_unit()
+    }
+    fn reserve_block(&self, bytes: usize) -> Option<NonNull<u8>> {
+        (**self).reserve_block(bytes)
+    }
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { (**self).release(start, bytes) }
@@ -126,6 +142,21 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     }
 }
 
+/// What is asked of the kernel about transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HugePages {
+    /// Nothing.
+    Default = 0,
+    /// That there be none.
+    Never = 1,
+    /// That regions and large blocks be made of them, which are aligned so that they can.
+    Advise = 2,
+}
+
+/// Bytes of a huge page where pages are of 4 KiB; where they are larger, so are these, and too large to align to.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// The kernel, by system calls that leave `errno` alone. No `std`, no state but a hint.
 #[derive(Debug)]
 pub struct OsPages {
@@ -133,6 +164,8 @@ pub struct OsPages {
     /// out addresses from the top down would put it anyway, so that spans can merge across. Mappings
     /// that come and go take no part in it: they fill the gaps that others have left.
     lowest: AtomicUsize,
+    /// A [`HugePages`].
+    huge: AtomicU8,
 }
 
 impl OsPages {
@@ -140,26 +173,63 @@ impl OsPages {
     #[cfg(not(tiermalloc_loom))]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { lowest: AtomicUsize::new(0) }
+        Self { lowest: AtomicUsize::new(0), huge: AtomicU8::new(HugePages::Default as u8) }
     }
 
-    fn reserve_at(&self, hint: usize, bytes: usize) -> Option<NonNull<u8>> {
+    /// What is asked of the kernel from now on.
+    pub fn set_huge_pages(&self, wanted: HugePages) {
+        // Relaxed: a number.
+        self.huge.store(wanted as u8, Ordering::Relaxed);
+    }
+
+    fn huge_pages(&self) -> HugePages {
+        match self.huge.load(Ordering::Relaxed) {
+            1 => HugePages::Never,
+            2 => HugePages::Advise,
+            _ => HugePages::Default,
+        }
+    }
+
+    /// What regions and blocks are aligned to.
+    fn huge_unit(&self) -> usize {
+        let aligns = self.huge_pages() == HugePages::Advise && sys::os_page_size() == 4096;
+        if aligns { HUGE_PAGE } else { PAGE_SIZE }
+    }
+
+    /// [`reserve_at`](Self::reserve_at) of what is to consist of huge pages if somebody wants them.
+    fn reserve_full(&self, hint: usize, bytes: usize) -> Option<NonNull<u8>> {
+        if self.huge_pages() != HugePages::Advise || bytes < HUGE_PAGE {
+            return self.reserve_at(hint, bytes, PAGE_SIZE);
+        }
+        let aligned = self.reserve_at(hint, bytes, self.huge_unit());
+        // Where addresses are short, without.
+        let memory = aligned.or_else(|| self.reserve_at(hint, bytes, PAGE_SIZE))?;
+        // SAFETY: mapped a moment ago.
+        unsafe { sys::advise_huge(memory.as_ptr() as usize, bytes, true) };
+        Some(memory)
+    }
+
+    fn reserve_at(&self, hint: usize, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         // With OS pages larger than ours the ends of a mapping round up to theirs.
         let mapped = bytes.checked_next_multiple_of(sys::os_page_size())?;
         let mut start = sys::map_anonymous(hint, mapped)?;
-        if start % PAGE_SIZE != 0 {
+        if start % align != 0 {
             // SAFETY: the mapping is ours and nobody has seen it.
             unsafe { sys::unmap(start, mapped) };
-            start = self.reserve_aligned(mapped)?;
+            start = self.reserve_aligned(mapped, align)?;
+        }
+        if self.huge_pages() == HugePages::Never {
+            // SAFETY: mapped a moment ago.
+            unsafe { sys::advise_huge(start, mapped, false) };
         }
         NonNull::new(start as *mut u8)
     }
 
     /// A mapping that is not aligned is exchanged for a larger one whose ends are cut off.
-    fn reserve_aligned(&self, bytes: usize) -> Option<usize> {
-        let start = sys::map_anonymous(0, bytes.checked_add(PAGE_SIZE)?)?;
-        let aligned = start.next_multiple_of(PAGE_SIZE);
-        let (head, tail) = (aligned - start, start + PAGE_SIZE - aligned);
+    fn reserve_aligned(&self, bytes: usize, align: usize) -> Option<usize> {
+        let start = sys::map_anonymous(0, bytes.checked_add(align)?)?;
+        let aligned = start.next_multiple_of(align);
+        let (head, tail) = (aligned - start, start + align - aligned);
         // SAFETY: both ends are ours and nobody has seen them.
         unsafe {
             if head > 0 {
@@ -180,14 +250,22 @@ unsafe impl PageSource for OsPages {
     }
 
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        self.reserve_at(0, bytes)
+        self.reserve_at(0, bytes, PAGE_SIZE)
     }
 
     fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
         let below = self.lowest.load(Ordering::Relaxed).saturating_sub(bytes);
-        let region = self.reserve_at(below & !(PAGE_SIZE - 1), bytes)?;
+        let region = self.reserve_full(below & !(self.huge_unit() - 1), bytes)?;
         self.lowest.store(region.as_ptr() as usize, Ordering::Relaxed);
         Some(region)
+    }
+
+    fn region_unit(&self) -> usize {
+        self.huge_unit()
+    }
+
+    fn reserve_block(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.reserve_full(0, bytes)
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {

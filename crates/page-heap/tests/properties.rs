@@ -34,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..200usize).prop_map(Step::ReleaseSome),
         1 => Just(Step::UnmapFree),
         1 => (1..400u64).prop_map(Step::PassTime),
+        2 => (0..40usize, 0..40usize).prop_map(|(hard, soft)| Step::Limits { hard, soft }),
         1 => (0..usize::MAX / PAGE).prop_map(Step::Misuse),
     ]
 }

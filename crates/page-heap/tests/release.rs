@@ -10,7 +10,7 @@ use support::model::boxed_map;
 use support::{Heap, free, large, with_heap};
 use tiermalloc_page_heap::{PageHeap, PageSource};
 use tiermalloc_page_map::{LEAF_ENTRIES, ROOT_ENTRIES};
-use tiermalloc_sync::RawFutexMutex;
+use tiermalloc_sync::{Patience, RawFutexMutex};
 
 #[test]
 fn what_nobody_wanted_for_a_while_goes_back() {
@@ -186,4 +186,41 @@ fn a_source_that_keeps_what_is_released_loses_nothing() {
     // SAFETY: as above.
     unsafe { heap.free_large(again.as_ref().address()) }.unwrap();
     assert_eq!(heap.stats().reserved_pages, stats.reserved_pages);
+}
+
+#[test]
+fn what_came_and_went_is_counted() {
+    let arena = Arena::new(1 << 15, 4096, 11);
+    let map = boxed_map();
+    let heap = PageHeap::<RawFutexMutex, _, ROOT_ENTRIES, LEAF_ENTRIES>::new(&map, &arena);
+    let stats = || heap.stats_within(&mut Patience::ms(0)).unwrap();
+    let span = heap.alloc_large(200, 1).unwrap();
+    // SAFETY: ours.
+    let at = unsafe { span.as_ref() }.address();
+    assert_eq!((stats().grown, stats().grown_pages), (1, stats().reserved_pages));
+    assert!(stats().record_untouched_bytes <= stats().record_bytes - stats().record_live_bytes);
+    assert!(stats().record_untouched_bytes > 0);
+    // SAFETY: ours, and not used any more.
+    unsafe { heap.free_large(at) }.unwrap();
+    assert_eq!((stats().decommits, stats().unmaps), (0, 0));
+    assert_eq!(heap.release_pages(usize::MAX), stats().decommitted_pages);
+    assert_eq!(stats().decommits, 1);
+    let reserved = stats().reserved_pages;
+    let unmapped = heap.unmap_free();
+    assert_eq!((stats().unmapped_pages, stats().reserved_pages), (unmapped, reserved - unmapped));
+    assert_eq!(stats().unmaps, 1);
+    let huge = heap.alloc_huge(100 * PAGE, 1).unwrap();
+    // SAFETY: ours; then its end, and then all of it, is not used any more.
+    unsafe {
+        let at = huge.as_ref().address();
+        assert_eq!((stats().huge_made, stats().huge_returned_pages), (1, 0));
+        let at = heap.resize_huge(at, 60 * PAGE).unwrap_or(at);
+        heap.free_large(at).unwrap();
+    }
+    assert_eq!((stats().huge_made, stats().huge_returned_pages), (1, 100));
+    assert_eq!(stats().lock_waits, 0);
+    heap.lock_for_fork();
+    assert!(heap.stats_within(&mut Patience::ms(2)).is_none());
+    // SAFETY: taken above.
+    unsafe { heap.unlock_after_fork() };
 }

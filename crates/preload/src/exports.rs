@@ -3,11 +3,11 @@
 //! Nothing in the library calls another function by one of these names. Such a call would go through
 //! the loader's search, and where the library was loaded with `RTLD_LOCAL` it would find glibc's.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 
 use facade::raw::MIN_ALIGN;
 
-use crate::{aligned, c, info};
+use crate::{aligned, c, figures, info};
 
 /// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
 /// says.
@@ -65,6 +65,15 @@ export! {
         info::malloc_info(options, stream);
     malloc_trim (keep: usize) -> c_int = info::malloc_trim(keep);
     mallopt (parameter: c_int, value: c_int) -> c_int = info::mallopt(parameter, value);
+
+    // include/tiermalloc.h
+    tiermalloc_version () -> *const c_char = figures::version();
+    tiermalloc_stats (out: *mut u64, size: usize) -> c_int = figures::stats(out, size);
+    tiermalloc_each_class (each: Option<figures::Each>, data: Pointer) -> c_int =
+        figures::each_class(each, data);
+    tiermalloc_stats_write (fd: c_int, format: c_int) -> c_int = figures::stats_write(fd, format);
+    tiermalloc_config_get (key: *const c_char, value: *mut c_char, size: usize) -> c_int =
+        figures::config_get(key, value, size);
 
     // What the rest of a static glibc calls in the file that malloc comes from, around a fork and at
     // a thread's end. With these here, linking never draws in glibc's own malloc. Our fork handlers

@@ -2,7 +2,10 @@
 
 use core::ffi::c_int;
 
-use facade::{Stats, stats, trim};
+use facade::config::Format;
+use facade::{Stats, stats, trim, with_snapshot, write_stats};
+
+use crate::xml;
 
 /// glibc's `struct mallinfo2`.
 #[repr(C)]
@@ -28,8 +31,9 @@ pub struct Mallinfo {
 }
 
 /// What is free but taken from the system, in bytes.
-fn free_bytes(stats: &Stats) -> usize {
+pub(crate) fn free_bytes(stats: &Stats) -> usize {
     stats.thread_caches
+        + stats.parked_caches
         + stats.transfer_caches
         + stats.quarantine
         + stats.span_free
@@ -44,6 +48,8 @@ pub(crate) fn mallinfo2() -> Mallinfo2 {
     let s = stats();
     Mallinfo2 {
         arena: s.mapped - s.huge,
+        // Runs of free memory are not counted; spans that may have some are.
+        ordblks: s.spans,
         hblks: s.huge_count,
         hblkhd: s.huge,
         fsmblks: s.thread_caches,
@@ -64,76 +70,13 @@ pub(crate) fn mallinfo() -> Mallinfo {
     Mallinfo { fields: all.map(|n| c_int::try_from(n).unwrap_or(c_int::MAX)) }
 }
 
-/// The lines of a report: what, and how many bytes.
-fn lines(s: &Stats) -> [(&'static [u8], usize); 10] {
-    [
-        (b"in use", s.live),
-        (b"of it huge", s.huge),
-        (b"thread caches", s.thread_caches),
-        (b"transfer caches", s.transfer_caches),
-        (b"quarantine", s.quarantine),
-        (b"free in spans", s.span_free),
-        (b"free pages, dirty", s.free_dirty),
-        (b"free pages, clean", s.free_clean),
-        (b"metadata", s.metadata),
-        (b"address space", s.mapped),
-    ]
-}
-
-/// A small text in memory on the stack.
-struct Text {
-    bytes: [u8; 2048],
-    used: usize,
-}
-
-impl Text {
-    const fn new() -> Self {
-        Self { bytes: [0; 2048], used: 0 }
-    }
-
-    fn add(&mut self, bytes: &[u8]) -> &mut Self {
-        for &byte in bytes {
-            if let Some(slot) = self.bytes.get_mut(self.used) {
-                *slot = byte;
-                self.used += 1;
-            }
-        }
-        self
-    }
-
-    fn number(&mut self, mut n: usize, width: usize) -> &mut Self {
-        let mut digits = [b' '; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                break;
-            }
-        }
-        let from = at.min(digits.len() - width);
-        self.add(&digits[from..])
-    }
-}
-
 /// Prints what the heap holds to standard error.
 pub(crate) fn malloc_stats() {
-    let s = stats();
-    let mut text = Text::new();
-    text.add(b"tiermalloc: heap in bytes, ").number(s.threads, 1).add(b" thread caches\n");
-    for (what, bytes) in lines(&s) {
-        text.add(b"  ").add(what);
-        (what.len()..20).for_each(|_| {
-            text.add(b" ");
-        });
-        text.number(bytes, 16).add(b"\n");
-    }
-    // SAFETY: the text is readable for its length.
-    unsafe { libc::write(2, text.bytes.as_ptr().cast(), text.used) };
+    write_stats(2, Format::Text);
 }
 
-/// Writes the heap's state as XML to a stream. `EINVAL` for options other than 0.
+/// Writes the heap's state as XML to a stream. `EINVAL` for options other than 0, `ENOMEM` without memory
+/// for a snapshot.
 ///
 /// # Safety
 /// `stream` is an open stream.
@@ -141,20 +84,16 @@ pub(crate) unsafe fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_i
     if options != 0 {
         return libc::EINVAL;
     }
-    let s = stats();
-    let mut text = Text::new();
-    text.add(b"<malloc version=\"1\">\n<tiermalloc threads=\"").number(s.threads, 1).add(b"\">\n");
-    for (what, bytes) in lines(&s) {
-        text.add(b"<bytes of=\"").add(what).add(b"\" size=\"").number(bytes, 1).add(b"\"/>\n");
+    let mut good = true;
+    let mut sink = |text: &[u8]| {
+        // SAFETY: the text is readable for its length; the stream is the caller's.
+        good &= unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) } == text.len();
+    };
+    match with_snapshot(|snapshot| xml::write(snapshot, &mut sink)) {
+        None => libc::ENOMEM,
+        Some(()) if good => 0,
+        Some(()) => -1,
     }
-    text.add(b"</tiermalloc>\n");
-    text.add(b"<total type=\"rest\" count=\"0\" size=\"").number(free_bytes(&s), 1).add(b"\"/>\n");
-    text.add(b"<total type=\"mmap\" count=\"").number(s.huge_count, 1);
-    text.add(b"\" size=\"").number(s.huge, 1).add(b"\"/>\n");
-    text.add(b"<system type=\"current\" size=\"").number(s.mapped, 1).add(b"\"/>\n</malloc>\n");
-    // SAFETY: the text is readable for its length; the stream is the caller's.
-    let written = unsafe { libc::fwrite(text.bytes.as_ptr().cast(), 1, text.used, stream) };
-    if written == text.used { 0 } else { -1 }
 }
 
 /// Gives memory back to the system, but for `keep` bytes. 1 if any went back.

@@ -4,7 +4,9 @@
 //! - [`aligned`]: the aligned ones.
 //! - [`exports`]: the names of all these, glibc's other ones included.
 //! - [`lifecycle`]: what happens when the library is loaded, and at its end.
-//! - [`info`]: malloc_stats, mallinfo and the like.
+//! - [`control`]: limits, trimming and hints, by names of our own.
+//! - [`info`]: malloc_stats, mallinfo and the like; [`xml`], malloc_info's document.
+//! - [`figures`]: what `tiermalloc.h` offers of statistics and configuration.
 //! - [`cxx`]: operator new and delete.
 //!
 //! The library is `no_std`: it needs libc and nothing else, so that a program's start pays for
@@ -15,10 +17,13 @@
 
 mod aligned;
 mod c;
+mod control;
 mod cxx;
 mod exports;
+mod figures;
 mod info;
 mod lifecycle;
+mod xml;
 
 /// Nothing here panics; should that be wrong, the program ends with a line that says so.
 #[panic_handler]

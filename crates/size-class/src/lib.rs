@@ -116,6 +116,19 @@ impl Class {
         (objects * EIGHTHS[self.0 as usize] as usize) >> 16
     }
 
+    /// Most bytes of an object that a request leaves unused, if it asks for no more alignment than 16 bytes:
+    /// what there is between the smallest request that the class serves and its size.
+    #[inline]
+    pub const fn slack_most(self) -> usize {
+        match self.id() {
+            // C's malloc asks for multiples of 16 even where there is a class in between.
+            1..=64 => 15,
+            65..=80 => 7,
+            81 => self.size() - SMALL_MAX - 1,
+            id => self.size() - SIZES[id - 1] as usize - 1,
+        }
+    }
+
     /// Bytes at the end of a span that no object covers.
     #[inline]
     pub const fn tail_waste(self) -> usize {

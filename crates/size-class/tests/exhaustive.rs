@@ -133,3 +133,18 @@ fn pages_cover_their_bytes_and_no_page_more() {
         assert_eq!(pages_for(bytes), bytes.div_ceil(PAGE_SIZE), "{bytes}");
     }
 }
+
+#[test]
+fn what_a_request_leaves_unused_is_bounded_and_the_bound_is_met() {
+    let mut most = std::collections::BTreeMap::new();
+    // Rust's requests by their own alignment, and C's, which gets 16.
+    for (size, align) in (1..=MAX_SIZE).flat_map(|size| [(size, 1), (size, 8), (size, 16)]) {
+        let class = class_of(size, align).unwrap();
+        let slack = class.size() - size;
+        let entry = most.entry(class).or_insert(0);
+        *entry = slack.max(*entry);
+    }
+    for class in by_size() {
+        assert_eq!(most.get(&class), Some(&class.slack_most()), "{class:?}");
+    }
+}

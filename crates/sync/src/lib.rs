@@ -9,7 +9,7 @@
 //! | [`atomic`] | `core::sync::atomic` | `loom::sync::atomic` |
 //! | [`cell::Cell`] | `core::cell::Cell` | `loom::cell::Cell`, which sees unordered accesses |
 //! | [`Mutex`] | `lock_api::Mutex<R, T>` | `loom::sync::Mutex<T>`, `R` ignored |
-//! | [`RawFutexMutex`] | four bytes and two system calls | not used; its algorithm ([`futex::State`]) has a model of its own |
+//! | [`RawFutexMutex`] | four bytes, a counter and two system calls | not used; its algorithm ([`futex::State`]) has a model of its own |
 //! | [`CachePadded`] | `crossbeam_utils` | the same |
 //!
 //! The crate also holds [`sys`]: the few Linux system calls that an allocator makes, without
@@ -26,6 +26,8 @@ extern crate std;
 struct Readme;
 
 pub mod errand;
+#[cfg(not(tiermalloc_loom))]
+pub mod files;
 pub mod futex;
 #[cfg(tiermalloc_loom)]
 pub mod modelled;
@@ -39,7 +41,12 @@ pub mod sys;
 pub mod worker;
 
 pub use crossbeam_utils::CachePadded;
-pub use mutex::{DefaultRawMutex, Mutex, MutexGuard, RawFutexMutex, force_unlock, leak_locked};
+pub use mutex::{
+    CountsWaits, DefaultRawMutex, Mutex, MutexGuard, Patience, RawFutexMutex, force_unlock,
+    leak_locked,
+};
+#[cfg(not(tiermalloc_loom))]
+pub use mutex::{lock_within, waits};
 
 /// Atomic types: `core`'s, or loom's under `--cfg tiermalloc_loom`.
 pub mod atomic {

@@ -2,9 +2,9 @@
 
 #[cfg(not(tiermalloc_loom))]
 mod imp {
-    use crate::atomic::AtomicU32;
+    use crate::atomic::{AtomicU32, Ordering};
     use crate::futex::{State, Wait};
-    use crate::sys;
+    use crate::{CountsWaits, Patience, sys};
 
     /// Sleeping through the kernel.
     struct Kernel;
@@ -20,32 +20,58 @@ mod imp {
         }
     }
 
-    /// The lock of the facade: four bytes, unlocked when all zero, never allocates, leaves `errno`
-    /// alone, and can be unlocked in the child of a fork (the sleepers are not there any more).
-    pub struct RawFutexMutex(State);
+    /// The lock of the facade: four bytes and a counter, unlocked when all zero, never allocates, leaves
+    /// `errno` alone, and can be unlocked in the child of a fork (the sleepers are not there any more).
+    ///
+    /// Whoever finds it taken counts that, and nobody else pays for it.
+    pub struct RawFutexMutex {
+        state: State,
+        /// How often somebody found the lock taken; stays at the most that it holds.
+        waits: AtomicU32,
+    }
+
+    impl RawFutexMutex {
+        #[cold]
+        #[inline(never)]
+        fn wait(&self) {
+            // Relaxed: a number.
+            if self.waits.load(Ordering::Relaxed) < u32::MAX {
+                self.waits.fetch_add(1, Ordering::Relaxed);
+            }
+            self.state.lock(&Kernel);
+        }
+    }
+
+    impl CountsWaits for RawFutexMutex {
+        fn waits(&self) -> u32 {
+            self.waits.load(Ordering::Relaxed)
+        }
+    }
 
     // SAFETY: `State` gives mutual exclusion (F1 and F2 of its module, and its loom model).
     unsafe impl lock_api::RawMutex for RawFutexMutex {
         #[allow(clippy::declare_interior_mutable_const)] // lock_api asks for a constant
-        const INIT: Self = Self(State::new());
+        const INIT: Self = Self { state: State::new(), waits: AtomicU32::new(0) };
         type GuardMarker = lock_api::GuardSend;
 
         #[inline]
         fn lock(&self) {
-            self.0.lock(&Kernel);
+            if !self.state.try_lock() {
+                self.wait();
+            }
         }
         #[inline]
         fn try_lock(&self) -> bool {
-            self.0.try_lock()
+            self.state.try_lock()
         }
         #[inline]
         unsafe fn unlock(&self) {
             // SAFETY: passed on to the caller.
-            unsafe { self.0.unlock(&Kernel) }
+            unsafe { self.state.unlock(&Kernel) }
         }
         #[inline]
         fn is_locked(&self) -> bool {
-            self.0.is_locked()
+            self.state.is_locked()
         }
     }
 
@@ -62,6 +88,31 @@ mod imp {
     /// The lock for those who use a tier on its own.
     #[cfg(not(feature = "parking_lot"))]
     pub type DefaultRawMutex = RawFutexMutex;
+
+    /// How often somebody found the lock taken, since it was made.
+    pub fn waits<R: lock_api::RawMutex + CountsWaits, T>(mutex: &Mutex<R, T>) -> u32 {
+        // SAFETY: the raw lock is only asked.
+        unsafe { mutex.raw() }.waits()
+    }
+
+    /// The lock, for a caller who may have interrupted its very holder: tried until it is free or the
+    /// caller's patience is at its end.
+    pub fn lock_within<'a, R: lock_api::RawMutex, T>(
+        mutex: &'a Mutex<R, T>,
+        patience: &mut Patience,
+    ) -> Option<MutexGuard<'a, R, T>> {
+        if patience.is_endless() {
+            return Some(mutex.lock());
+        }
+        loop {
+            if let Some(guard) = mutex.try_lock() {
+                return Some(guard);
+            }
+            if !patience.sleep() {
+                return None;
+            }
+        }
+    }
 
     /// Locks and keeps it locked: the first half of a fork handler.
     pub fn leak_locked<R: lock_api::RawMutex, T>(mutex: &Mutex<R, T>) {
@@ -84,3 +135,40 @@ mod imp {
 use crate::modelled as imp;
 
 pub use imp::*;
+
+/// A raw lock that counts how often somebody found it taken.
+pub trait CountsWaits {
+    /// How often that was. It stays at the most that the number holds.
+    fn waits(&self) -> u32;
+}
+
+/// How long somebody waits for locks, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(Option<u32>);
+
+impl Patience {
+    /// For as long as it takes.
+    pub const ENDLESS: Self = Self(None);
+
+    /// For about so many milliseconds.
+    pub const fn ms(ms: u32) -> Self {
+        Self(Some(ms))
+    }
+
+    /// Whether it never ends.
+    pub const fn is_endless(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Sleeps for a millisecond of what is left; `false`: nothing is.
+    #[cfg(not(tiermalloc_loom))]
+    fn sleep(&mut self) -> bool {
+        match &mut self.0 {
+            None => {}
+            Some(0) => return false,
+            Some(left) => *left -= 1,
+        }
+        crate::sys::sleep(1);
+        true
+    }
+}

@@ -5,6 +5,8 @@
 //!
 //! All functions are safe against fork, signals and threads: they hold no state.
 
+pub mod files;
+
 /// A system call's raw answer: a value, or `-errno` in `-4095..0`.
 type Raw = isize;
 
@@ -47,7 +49,7 @@ mod nr {
 /// The call `n` with these arguments does nothing that Rust's rules forbid.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[inline]
-unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
+pub(crate) unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
     let r: isize;
     // SAFETY: the kernel's calling convention: number in rax, arguments in rdi, rsi, rdx, r10, r8
     // and r9, answer in rax; rcx and r11 are lost. The caller answers for the call's effect.
@@ -68,7 +70,7 @@ unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
 /// The call `n` with these arguments does nothing that Rust's rules forbid.
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 #[inline]
-unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
+pub(crate) unsafe fn syscall(n: usize, a: [usize; 6]) -> Raw {
     let r: isize;
     // SAFETY: the kernel's calling convention: number in x8, arguments in x0 to x5, answer in x0.
     // The caller answers for the call's effect.
@@ -133,7 +135,7 @@ mod portable {
 ))]
 use portable::{nr, syscall};
 
-fn ok(r: Raw) -> Option<usize> {
+pub(crate) fn ok(r: Raw) -> Option<usize> {
     if (-4095..0).contains(&r) { None } else { Some(r as usize) }
 }
 
@@ -209,6 +211,21 @@ pub unsafe fn decommit(address: usize, bytes: usize) -> bool {
     // SAFETY: passed on to the caller.
     ok(unsafe { syscall(nr::MADVISE, [address, bytes, libc::MADV_DONTNEED as usize, 0, 0, 0]) })
         .is_some()
+}
+
+/// Asks for huge pages behind a range, or for none. `false`: the kernel has no such thing, and nothing has changed.
+///
+/// # Safety
+/// The pages came from [`map_anonymous`].
+pub unsafe fn advise_huge(address: usize, bytes: usize, wanted: bool) -> bool {
+    if !cfg!(any(target_os = "linux", target_os = "android")) {
+        return false;
+    }
+    const HUGEPAGE: usize = 14;
+    const NOHUGEPAGE: usize = 15;
+    let advice = if wanted { HUGEPAGE } else { NOHUGEPAGE };
+    // SAFETY: what the pages hold stays as it is.
+    ok(unsafe { syscall(nr::MADVISE, [address, bytes, advice, 0, 0, 0]) }).is_some()
 }
 
 /// Resizes a mapping where it is. `false`: nothing has changed.

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tiermalloc_sync::{
-    CachePadded, DefaultRawMutex, Mutex, RawFutexMutex, force_unlock, leak_locked, spin_hint, sys,
+    CachePadded, DefaultRawMutex, Mutex, Patience, RawFutexMutex, force_unlock, leak_locked,
+    lock_within, spin_hint, sys, waits,
 };
 
 type Lock<T> = Mutex<RawFutexMutex, T>;
 
 #[test]
-fn the_lock_is_four_bytes_and_unlocked_when_zero() {
-    assert_eq!(size_of::<RawFutexMutex>(), 4);
-    // SAFETY: the lock is one word, and all zero is what its documentation says is unlocked.
+fn the_lock_is_eight_bytes_and_unlocked_when_zero() {
+    assert_eq!(size_of::<RawFutexMutex>(), 8);
+    // SAFETY: the lock is two numbers, and all zero is what its documentation says is unlocked.
     let zeroed: RawFutexMutex = unsafe { std::mem::zeroed() };
     assert!(lock_api::RawMutex::try_lock(&zeroed));
     assert!(lock_api::RawMutex::is_locked(&zeroed));
@@ -39,6 +40,51 @@ fn threads_exclude_each_other() {
         }
     });
     assert_eq!(*COUNT.lock(), 80_000);
+}
+
+#[test]
+fn whoever_finds_the_lock_taken_is_counted_and_nobody_else() {
+    let lock: Lock<()> = Lock::new(());
+    for _ in 0..10 {
+        drop(lock.lock());
+        drop(lock.try_lock());
+    }
+    assert_eq!(waits(&lock), 0);
+    std::thread::scope(|scope| {
+        let guard = lock.lock();
+        assert!(lock.try_lock().is_none(), "which does not wait");
+        for _ in 0..3 {
+            scope.spawn(|| drop(lock.lock()));
+        }
+        while waits(&lock) < 3 {
+            std::thread::yield_now();
+        }
+        drop(guard);
+    });
+    assert_eq!(waits(&lock), 3);
+}
+
+#[test]
+fn patience_ends_and_is_shared_by_all_locks() {
+    let locks: [Lock<u8>; 2] = [Lock::new(1), Lock::new(2)];
+    let mut patience = Patience::ms(20);
+    assert_eq!(lock_within(&locks[0], &mut patience).as_deref(), Some(&1));
+    assert_eq!(patience, Patience::ms(20), "a free lock costs none");
+    leak_locked(&locks[0]);
+    assert!(lock_within(&locks[0], &mut patience).is_none());
+    assert_eq!(patience, Patience::ms(0));
+    assert!(lock_within(&locks[0], &mut patience).is_none());
+    assert_eq!(lock_within(&locks[1], &mut patience).as_deref(), Some(&2));
+    assert!(!patience.is_endless() && Patience::ENDLESS.is_endless());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            // SAFETY: locked above, and kept.
+            unsafe { force_unlock(&locks[0]) };
+        });
+        let mut endless = Patience::ENDLESS;
+        assert_eq!(lock_within(&locks[0], &mut endless).as_deref(), Some(&1));
+    });
 }
 
 #[test]
@@ -275,5 +321,56 @@ fn forbidden_pages_end_who_touches_them() {
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
         assert!(libc::WIFSIGNALED(status), "{status}");
         tiermalloc_sync::sys::unmap(start, page);
+    }
+}
+
+mod files {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use tiermalloc_sync::sys::files::{File, NoFile, link_target};
+
+    fn path(path: &Path) -> CString {
+        CString::new(path.as_os_str().as_bytes()).unwrap()
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("tiermalloc-sync-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_in_pieces() {
+        let here = scratch("file");
+        std::fs::write(&here, b"twelve bytes").unwrap();
+        let file = File::open(&path(&here)).unwrap();
+        let (mut all, mut piece) = (Vec::new(), [0; 5]);
+        loop {
+            let length = file.read(&mut piece).unwrap();
+            if length == 0 {
+                break;
+            }
+            all.extend_from_slice(&piece[..length]);
+        }
+        assert_eq!(all, b"twelve bytes");
+        std::fs::remove_file(here).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        assert_eq!(File::open(c"/").unwrap_err(), NoFile::NotRegular);
+        assert_eq!(File::open(c"/dev/null").unwrap_err(), NoFile::NotRegular);
+        assert_eq!(File::open(c"/nowhere/at/all").unwrap_err(), NoFile::Error(libc::ENOENT));
+        assert_eq!(File::open(c"").unwrap_err(), NoFile::Error(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_link_is_read_if_it_fits_for_certain() {
+        let here = scratch("link");
+        std::os::unix::fs::symlink("twelve bytes", &here).unwrap();
+        assert_eq!(link_target(&path(&here), &mut [0; 13]), Some(&b"twelve bytes"[..]));
+        assert_eq!(link_target(&path(&here), &mut [0; 12]), None);
+        assert_eq!(link_target(c"/", &mut [0; 12]), None);
+        std::fs::remove_file(here).unwrap();
     }
 }

@@ -3,9 +3,15 @@
 //! In a *shared* budget a thread's claim is bounded by an 8th of what is unclaimed and its own, so that the
 //! first threads do not leave the later ones without: a hundred threads that once were busy and now sleep
 //! still leave something. Besides, each thread has a small floor, which nobody else's sleep can take
-//! away; the bound for all threads together is then the total and a floor for each.
+//! away; the bound for all threads together is then the total and a floor for each. A budget that was
+//! [configured](Budget::configure) takes the floors out of the total.
 
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+
+/// What the kept bytes are where floors are besides the total.
+const BESIDES: usize = usize::MAX;
+/// A [configured](Budget::configure) budget keeps such a part of the total for floors.
+const KEPT: usize = 4;
 
 /// A number of bytes that threads claim pieces of. No lock.
 #[derive(Debug)]
@@ -15,7 +21,9 @@ pub struct Budget {
     per_thread: AtomicUsize,
     /// Each thread may claim one such part of what is unclaimed and its own.
     part: usize,
-    floor: usize,
+    floor: AtomicUsize,
+    /// What is left for floors, or [`BESIDES`].
+    kept: AtomicUsize,
 }
 
 impl Budget {
@@ -26,7 +34,8 @@ impl Budget {
             unclaimed: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 1,
-            floor: 0,
+            floor: AtomicUsize::new(0),
+            kept: AtomicUsize::new(BESIDES),
         }
     }
 
@@ -38,7 +47,8 @@ impl Budget {
             unclaimed: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 8,
-            floor,
+            floor: AtomicUsize::new(floor),
+            kept: AtomicUsize::new(BESIDES),
         }
     }
 
@@ -49,27 +59,72 @@ impl Budget {
             unclaimed: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 1,
-            floor: 0,
+            floor: AtomicUsize::new(0),
+            kept: AtomicUsize::new(BESIDES),
+        }
+    }
+
+    /// Sets all numbers anew, for a budget of which nobody has anything yet, so that nothing is besides: all
+    /// caches together stay within `total` bytes, each within `per_thread`, floors included. A quarter of the
+    /// total is kept for floors; threads for whom nothing of it is left have none.
+    pub fn configure(&self, total: usize, per_thread: usize, floor: usize) {
+        let floor = floor.min(per_thread);
+        // Relaxed: numbers, set before there is a cache.
+        self.kept.store(total / KEPT, Ordering::Relaxed);
+        self.unclaimed.store(total - total / KEPT, Ordering::Relaxed);
+        self.per_thread.store(per_thread - floor, Ordering::Relaxed);
+        self.floor.store(floor, Ordering::Relaxed);
+    }
+
+    /// The floor of a new cache; less when there is not enough left.
+    pub(crate) fn take_floor(&self) -> usize {
+        let floor = self.floor();
+        let mut kept = self.kept.load(Ordering::Relaxed);
+        loop {
+            let taken = floor.min(kept);
+            if kept == BESIDES || taken == 0 {
+                return taken;
+            }
+            match self.kept.compare_exchange_weak(
+                kept,
+                kept - taken,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return taken,
+                Err(now) => kept = now,
+            }
+        }
+    }
+
+    pub(crate) fn return_floor(&self, bytes: usize) {
+        // It does not change from one kind to the other while there are caches.
+        if self.kept.load(Ordering::Relaxed) != BESIDES {
+            self.kept.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
     /// Claims up to `wanted` bytes for a thread that has `has` already; returns how many it got.
     /// Relaxed throughout: only the number matters, nothing is published by it.
     pub fn claim(&self, wanted: usize, has: usize) -> usize {
-        self.claim_within(usize::MAX, wanted, has)
+        self.claim_beside(0, usize::MAX, wanted, has)
     }
 
-    /// [`claim`](Self::claim), by a thread that may have `share` bytes at most.
-    pub fn claim_within(&self, share: usize, wanted: usize, has: usize) -> usize {
+    /// [`claim`](Self::claim), by a thread that may have `share` bytes at most, where `others` bytes of what is
+    /// unclaimed are somebody's who claims nothing.
+    pub fn claim_beside(&self, others: usize, share: usize, wanted: usize, has: usize) -> usize {
         let share = self.per_thread.load(Ordering::Relaxed).min(share);
         let wanted = wanted.min(share.saturating_sub(has));
         if wanted == 0 {
             return 0;
         }
+        let kept = self.kept.load(Ordering::Relaxed);
+        let kept = if kept == BESIDES { 0 } else { kept };
         let mut unclaimed = self.unclaimed.load(Ordering::Relaxed);
         loop {
-            let part = ((unclaimed + has) / self.part).saturating_sub(has);
-            let granted = wanted.min(part).min(unclaimed);
+            let left = unclaimed.saturating_sub(others);
+            let part = ((left + kept + has) / self.part).saturating_sub(has);
+            let granted = wanted.min(part).min(left);
             if granted == 0 {
                 return 0;
             }
@@ -90,12 +145,12 @@ impl Budget {
         self.unclaimed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that each thread has besides what it claims.
-    pub const fn floor(&self) -> usize {
-        self.floor
+    /// Bytes that a new cache has besides what it claims.
+    pub fn floor(&self) -> usize {
+        self.floor.load(Ordering::Relaxed)
     }
 
-    /// Bytes that nobody has claimed.
+    /// Bytes that nobody has claimed; those that are kept for floors are not among them.
     pub fn unclaimed(&self) -> usize {
         self.unclaimed.load(Ordering::Relaxed)
     }

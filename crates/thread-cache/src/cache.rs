@@ -29,8 +29,10 @@ pub struct ThreadCache {
     pub(crate) aside_len: [Cell<u32>; SLOTS],
     /// Overflows since the last refill.
     pub(crate) overflows: [Cell<u8>; SLOTS],
-    /// Bytes that the bins may hold: the budget's floor, and what was claimed from it.
+    /// Bytes that the bins may hold: the cache's floor, and what was claimed from the budget.
     pub(crate) limit: Cell<usize>,
+    /// What of the limit cannot be asked back.
+    pub(crate) floor: Cell<usize>,
     /// Bytes of all capacities (T2).
     pub(crate) used: Cell<usize>,
     /// Slow steps until the next scavenge.
@@ -39,6 +41,11 @@ pub struct ThreadCache {
     pub(crate) cursor: Cell<u32>,
     /// Bytes that other threads ask for. The only field that they write.
     pub(crate) wanted_back: AtomicUsize,
+    /// Number of the thread, for people; 0 when nobody has said.
+    pub(crate) owner: Cell<u32>,
+    /// Since the cache was made or handed on: refills from the source, and chains sent to it.
+    pub(crate) refills: Cell<u64>,
+    pub(crate) flushes: Cell<u64>,
     /// Links of the registry, under its lock.
     pub(crate) previous: Cell<*mut ThreadCache>,
     pub(crate) next: Cell<*mut ThreadCache>,
@@ -68,10 +75,14 @@ impl ThreadCache {
             aside_len: [const { Cell::new(0) }; SLOTS],
             overflows: [const { Cell::new(0) }; SLOTS],
             limit: Cell::new(0),
+            floor: Cell::new(0),
             used: Cell::new(0),
             until_scavenge: Cell::new(0),
             cursor: Cell::new(0),
             wanted_back,
+            owner: Cell::new(0),
+            refills: Cell::new(0),
+            flushes: Cell::new(0),
             previous: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
         }
@@ -139,16 +150,51 @@ impl ThreadCache {
         capacity.saturating_sub(room) as usize
     }
 
+    /// Says whose the cache is from now on (a number for people), and starts its counts anew.
+    pub fn hand_to(&self, owner: u32) {
+        self.owner.set(owner);
+        self.refills.set(0);
+        self.flushes.set(0);
+    }
+
+    /// Whose the cache is, how often it was refilled from the source, and how many chains it has sent there,
+    /// since [`hand_to`](Self::hand_to). Another thread may read numbers that are a moment old.
+    pub fn activity(&self) -> (u32, u64, u64) {
+        // SAFETY: as in `cached`.
+        unsafe {
+            (
+                self.owner.as_ptr().read_volatile(),
+                self.refills.as_ptr().read_volatile(),
+                self.flushes.as_ptr().read_volatile(),
+            )
+        }
+    }
+
+    /// Bytes that the bins may hold, and those that they have room for, as another thread may read them.
+    pub fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as in `cached`.
+        unsafe { (self.limit.as_ptr().read_volatile(), self.used.as_ptr().read_volatile()) }
+    }
+
     /// Gives a new cache the floor of the budget that it will claim from.
     pub fn endow(&self, budget: &Budget) {
-        self.limit.set(budget.floor());
+        self.floor.set(budget.take_floor());
+        self.limit.set(self.floor.get());
         self.until_scavenge.set(STEPS);
     }
 
     /// Bytes claimed from the budget.
     #[inline]
-    pub(crate) fn claimed(&self, budget: &Budget) -> usize {
-        self.limit.get().saturating_sub(budget.floor())
+    pub(crate) fn claimed(&self) -> usize {
+        self.limit.get().saturating_sub(self.floor.get())
+    }
+
+    /// Gives the whole limit back, floor included.
+    pub(crate) fn give_all_back(&self, budget: &Budget) {
+        budget.give_back(self.claimed());
+        budget.return_floor(self.floor.get());
+        self.floor.set(0);
+        self.limit.set(0);
     }
 
     /// Bytes that the bins may hold: the floor, and what was claimed.
@@ -165,5 +211,11 @@ impl ThreadCache {
     pub fn ask_back(&self, bytes: usize) {
         // Relaxed: a number, and a request.
         self.wanted_back.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Asks the owner to give all of its limit back but for the floor.
+    pub fn ask_all_back(&self) {
+        // Relaxed: a number, and a request. Not so much that what others ask for could go beyond a word.
+        self.wanted_back.fetch_max(usize::MAX / 2, Ordering::Relaxed);
     }
 }

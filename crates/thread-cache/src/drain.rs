@@ -63,6 +63,7 @@ impl ThreadCache {
                 let rest = cut(class, head, part)?;
                 ends_with(class, rest, left)?;
                 source.store(class, Chain { head, count: part })?;
+                self.flushes.set(self.flushes.get() + 1);
                 head = rest;
             }
         }
@@ -116,8 +117,7 @@ impl ThreadCache {
     pub unsafe fn retire(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.flush_all(source)? };
-        budget.give_back(self.claimed(budget));
-        self.limit.set(0);
+        self.give_all_back(budget);
         Ok(())
     }
 
@@ -190,7 +190,6 @@ impl ThreadCache {
                 }
             }
         }
-        budget.give_back(self.claimed(budget));
-        self.limit.set(0);
+        self.give_all_back(budget);
     }
 }

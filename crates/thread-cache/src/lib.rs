@@ -88,6 +88,16 @@ pub unsafe trait ObjectSource {
         usize::MAX
     }
 
+    /// Whether memory is short: then a thread keeps its floor and no more.
+    fn is_tight(&self) -> bool {
+        false
+    }
+
+    /// Bytes that the source itself caches, and that count with what threads claim.
+    fn cached_bytes(&self) -> usize {
+        0
+    }
+
     /// Called by each thread at its scavenges: an occasion to look after what lies idle in the source.
     ///
     /// # Errors
@@ -115,6 +125,14 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     #[inline]
     fn reserved_bytes(&self) -> usize {
         self.source().reserved_bytes()
+    }
+    #[inline]
+    fn is_tight(&self) -> bool {
+        self.source().is_tight()
+    }
+    #[inline]
+    fn cached_bytes(&self) -> usize {
+        self.held_bytes()
     }
     fn tend(&self) -> Result<(), Misuse> {
         CentralCache::plunder_next(self)

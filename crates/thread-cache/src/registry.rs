@@ -3,6 +3,8 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_central_cache::RawLock;
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_sync::{CountsWaits, Patience};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::ThreadCache;
@@ -101,6 +103,17 @@ impl<R: RawLock> Registry<R> {
         }
     }
 
+    /// Asks every cache for all that it has claimed. Does nothing when somebody else is at the registry.
+    pub fn ask_all(&self) {
+        let Some(list) = self.list.try_lock() else { return };
+        let mut cache = list.first;
+        // SAFETY: registered caches are valid while the lock is held.
+        while let Some(this) = unsafe { cache.as_ref() } {
+            this.ask_all_back();
+            cache = this.next.get();
+        }
+    }
+
     /// Calls `each` for every cache, under the registry's lock.
     ///
     /// Callers read only what may be read of a cache that another thread is using.
@@ -112,6 +125,32 @@ impl<R: RawLock> Registry<R> {
             each(this);
             cache = this.next.get();
         }
+    }
+
+    /// [`for_each`](Self::for_each) for somebody whose patience may end: then `false`, and nothing is called.
+    #[cfg(not(tiermalloc_loom))]
+    pub fn for_each_within(
+        &self,
+        patience: &mut Patience,
+        mut each: impl FnMut(&ThreadCache),
+    ) -> bool {
+        let Some(list) = tiermalloc_sync::lock_within(&self.list, patience) else { return false };
+        let mut cache = list.first;
+        // SAFETY: registered caches are valid while the lock is held.
+        while let Some(this) = unsafe { cache.as_ref() } {
+            each(this);
+            cache = this.next.get();
+        }
+        true
+    }
+
+    /// How often somebody found the registry's lock taken.
+    #[cfg(not(tiermalloc_loom))]
+    pub fn waits(&self) -> u32
+    where
+        R: CountsWaits,
+    {
+        tiermalloc_sync::waits(&self.list)
     }
 
     /// Takes every cache but `keep` out and returns the first of them, for

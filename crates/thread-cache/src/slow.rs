@@ -63,6 +63,7 @@ impl ThreadCache {
         self.enlarge(class, more, source, budget, registry);
         let capacity = self.capacity[id].get() as usize;
         let mut chain = source.fetch(class, capacity.clamp(1, batch));
+        self.refills.set(self.refills.get() + 1);
         // SAFETY: the chain is ours.
         let Some(object) = (unsafe { chain.pop() }) else {
             return Ok(ptr::null_mut());
@@ -170,6 +171,7 @@ impl ThreadCache {
             return Ok(());
         }
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+        self.flushes.set(self.flushes.get() + 1);
         // SAFETY: as above.
         unsafe { source.store(class, Chain { head, count }) }
     }
@@ -214,13 +216,18 @@ impl ThreadCache {
         if missing > 0 {
             let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE);
             let wanted = missing.max(CLAIM);
-            let granted = budget.claim_within(share, wanted, self.claimed(budget));
+            let tight = source.is_tight();
+            let granted = match tight {
+                true => 0,
+                false => budget.claim_beside(source.cached_bytes(), share, wanted, self.claimed()),
+            };
             self.limit.set(self.limit.get() + granted);
             // A bin that has room for two batches does well enough; others are not robbed for it.
             if granted < missing && capacity < 2 * class.batch() {
                 self.collect_room(id, need);
                 // And, for the next time:
-                if granted == 0 && self.claimed(budget) < budget.per_thread().min(share) {
+                let share = budget.per_thread().min(share);
+                if granted == 0 && !tight && self.claimed() < share {
                     registry.ask_another(self, CLAIM);
                 }
             }
@@ -268,6 +275,9 @@ impl ThreadCache {
         // Relaxed: a number.
         if self.wanted_back.load(Ordering::Relaxed) > 0 {
             self.give_limit_back(source, budget)?;
+        } else if source.is_tight() && self.claimed() > 0 {
+            self.ask_all_back();
+            self.give_limit_back(source, budget)?;
         }
         let steps = self.until_scavenge.get();
         if steps > 0 {
@@ -282,7 +292,7 @@ impl ThreadCache {
 
     /// Gives back what was claimed and no bin has use for: others may claim it.
     pub fn release_unused(&self, budget: &Budget) {
-        let unused = (self.limit.get() - self.used.get()).min(self.claimed(budget));
+        let unused = (self.limit.get() - self.used.get()).min(self.claimed());
         self.limit.set(self.limit.get() - unused);
         budget.give_back(unused);
     }
@@ -290,7 +300,7 @@ impl ThreadCache {
     /// Gives as much of the limit back as others have asked for, flushing bins if need be.
     #[cold]
     fn give_limit_back(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
-        let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.claimed(budget));
+        let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.claimed());
         for id in 1..=CLASSES {
             if self.limit.get() - self.used.get() >= wanted {
                 break;

@@ -358,3 +358,107 @@ fn threads_share_one_budget_and_never_exceed_it_together() {
     });
     assert_eq!((source.out(), budget.unclaimed(), registry.count()), (0, 512 * 1024, 0));
 }
+
+#[test]
+fn a_configured_budget_has_floors_out_of_its_total() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let budget = Budget::shared(0, 0, 0);
+    budget.configure(64 * 1024, 32 * 1024, 8 * 1024);
+    assert_eq!((budget.floor(), budget.per_thread()), (8 * 1024, 24 * 1024));
+    // A quarter of it is enough for two floors.
+    let threads: Vec<_> = (0..4).map(|_| Thread::new(&source, &budget, &registry)).collect();
+    let floors: Vec<_> = threads.iter().map(|thread| thread.cache.limit()).collect();
+    assert_eq!(floors, [8 * 1024, 8 * 1024, 0, 0]);
+    let class = class_of_size(512);
+    for thread in &threads {
+        let all: Vec<_> = (0..500).map(|_| thread.alloc(class)).collect();
+        all.into_iter().for_each(|object| thread.free(class, object));
+        assert!(thread.cache.limit() <= 32 * 1024);
+    }
+    let all: usize = threads.iter().map(|thread| thread.cache.limit()).sum();
+    assert!(all <= 64 * 1024 && all > 20 * 1024, "{all}");
+    threads.iter().for_each(|thread| thread.retire().unwrap());
+    assert_eq!((source.out(), budget.unclaimed()), (0, 48 * 1024));
+    // The floors are there for the next.
+    let next = Thread::new(&source, &budget, &registry);
+    assert_eq!(next.cache.limit(), 8 * 1024);
+    next.retire().unwrap();
+}
+
+#[test]
+fn a_budget_of_nothing_and_one_smaller_than_a_floor_work() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    for (total, per_thread) in [(0, 0), (0, 4096), (4096, 0), (4096, 4096), (100, 50)] {
+        let budget = Budget::shared(0, 0, 0);
+        budget.configure(total, per_thread, 16 * 1024);
+        let thread = Thread::new(&source, &budget, &registry);
+        for class in classes() {
+            let all: Vec<_> = (0..5).map(|_| thread.alloc(class)).collect();
+            all.into_iter().for_each(|object| thread.free(class, object));
+            assert!(thread.cache.limit() <= per_thread.min(total));
+            assert!(thread.cached().1 <= thread.cache.limit());
+        }
+        thread.retire().unwrap();
+        assert_eq!((source.out(), budget.unclaimed()), (0, total - total / 4));
+    }
+}
+
+#[test]
+fn what_others_hold_is_not_claimed() {
+    let budget = Budget::new(1000, 1000);
+    assert_eq!(budget.claim_beside(700, usize::MAX, 500, 0), 300);
+    assert_eq!(budget.claim_beside(700, usize::MAX, 500, 300), 0);
+    assert_eq!(budget.claim_beside(2000, usize::MAX, 500, 300), 0);
+    assert_eq!(budget.claim_beside(0, 400, 500, 300), 100);
+}
+
+#[test]
+fn all_that_was_claimed_goes_back_when_everybody_is_asked() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let budget = Budget::shared(MIB, MIB, 4096);
+    let thread = Thread::new(&source, &budget, &registry);
+    // SAFETY: the cache stays until it is removed below.
+    unsafe { registry.add(NonNull::from(&*thread.cache)) };
+    let class = class_of_size(512);
+    let all: Vec<_> = (0..100).map(|_| thread.alloc(class)).collect();
+    all.into_iter().for_each(|object| thread.free(class, object));
+    assert!(thread.cache.limit() > 8 * 1024);
+    registry.ask_all();
+    registry.ask_all();
+    // A slow step that claims nothing.
+    thread.free(class_of_size(16), source.fetch_one(class_of_size(16)));
+    assert_eq!((thread.cache.limit(), budget.unclaimed()), (4096, MIB));
+    thread.check_bounds();
+    thread.retire().unwrap();
+    // SAFETY: added above.
+    unsafe { registry.remove(NonNull::from(&*thread.cache)) };
+}
+
+#[test]
+fn what_a_thread_does_at_its_source_is_counted_and_seen_by_others() {
+    use tiermalloc_sync::Patience;
+    let (source, registry) = (Objects::new(), Registry::new());
+    let budget = Budget::new(MIB, MIB);
+    let thread = Thread::new(&source, &budget, &registry);
+    let class = class_of_size(512);
+    thread.cache.hand_to(77);
+    let all: Vec<_> = (0..300).map(|_| thread.alloc(class)).collect();
+    let fetches = source.books().fetches.len() as u64;
+    assert_eq!(thread.cache.activity(), (77, fetches, 0));
+    all.into_iter().for_each(|object| thread.free(class, object));
+    thread.retire().unwrap();
+    let stores = source.books().stores.len() as u64;
+    assert!(stores > 0);
+    assert_eq!(thread.cache.activity(), (77, fetches, stores));
+    assert_eq!(thread.cache.bounds(), (thread.cache.limit(), thread.cache.used()));
+    thread.cache.hand_to(78);
+    assert_eq!(thread.cache.activity(), (78, 0, 0));
+
+    let mut seen = 0;
+    assert!(registry.for_each_within(&mut Patience::ms(0), |_| seen += 1));
+    assert_eq!((seen, registry.waits()), (registry.count(), 0));
+    registry.lock_for_fork();
+    assert!(!registry.for_each_within(&mut Patience::ms(1), |_| unreachable!()));
+    // SAFETY: taken above.
+    unsafe { registry.unlock_after_fork() };
+}

@@ -13,14 +13,16 @@
 //! - B1: the thread touches the heap with the gate in its hands only.
 //! - B2: it runs no code that depends on which thread it runs in: no TLS, no `errno`.
 
+use tiermalloc_page_heap::Gone;
 use tiermalloc_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tiermalloc_sync::errand::Errand;
 use tiermalloc_sync::{Mutex, MutexGuard, RawFutexMutex, force_unlock, leak_locked, sys};
 
-/// Milliseconds between two looks, while some of what there is lies idle.
-const PERIOD_MS: u64 = 500;
-/// And while none does, at most: then there is little to be missed.
-const LAZY_MS: u64 = 2000;
+use crate::config::Background;
+
+/// Between two looks, while some of what there is lies idle, `release_delay` passes; while none does, so many
+/// times that at most: then there is little to be missed.
+const LAZY: u64 = 4;
 /// Free dirty pages that are not worth the trouble (512 KiB).
 const KEEP: usize = 64;
 /// Pages of one step (4 MiB): while it lasts, nobody can have them, and no fork can be made.
@@ -38,7 +40,9 @@ const FORK_MS: u64 = 1000;
 const STOP_MS: u64 = 200;
 
 static ERRAND: Errand = Errand::new();
-/// The thread's bed: it sleeps while this is `ON`.
+/// The thread's bed: it sleeps while this stays what it was when it lay down.
+static BELL: AtomicU32 = AtomicU32::new(0);
+/// Whether there may be a thread.
 static SWITCH: AtomicU32 = AtomicU32::new(ON);
 const ON: u32 = 0;
 const OFF: u32 = 1;
@@ -53,7 +57,7 @@ static GATE: Mutex<RawFutexMutex, ()> = Mutex::new(());
 /// Asked by the page heap while there is something to give back: whether somebody will.
 pub(crate) fn keeper() -> bool {
     if SWITCH.load(Ordering::Relaxed) == OFF
-        || crate::config::get().background == crate::config::Background::Off
+        || crate::config::get().background == Background::Off
         || !is_owner()
     {
         return false;
@@ -63,6 +67,41 @@ pub(crate) fn keeper() -> bool {
         return false;
     }
     true
+}
+
+/// [`keeper`] by somebody who does not want to wait until the thread looks by itself, be it a signal's
+/// handler: no lock, and nothing that depends on what it has interrupted.
+pub(crate) fn call() -> bool {
+    let comes = keeper();
+    if comes {
+        ring();
+    }
+    comes
+}
+
+/// Wakes the thread.
+fn ring() {
+    // Release: it sees why.
+    BELL.fetch_add(1, Ordering::Release);
+    sys::futex_wake_one(&BELL);
+}
+
+/// Lies down for so many milliseconds, and sees to what is due meanwhile.
+fn rest(period: u64) {
+    let until = sys::now_ms() + period;
+    loop {
+        // Acquire: pairs with the release in `ring`.
+        let heard = BELL.load(Ordering::Acquire);
+        if SWITCH.load(Ordering::Relaxed) == OFF {
+            return;
+        }
+        crate::report::serve(step);
+        let left = until.saturating_sub(sys::now_ms());
+        if left == 0 {
+            return;
+        }
+        sys::futex_wait_for(&BELL, heard, left.min(crate::report::ms_until_due()).max(1));
+    }
 }
 
 #[cold]
@@ -78,21 +117,31 @@ fn bring() -> bool {
     brought
 }
 
+/// At a thread's first allocation: the thread comes at once where it is to be there always.
+pub(crate) fn begin() {
+    if crate::config::get().background == Background::On {
+        keeper();
+    }
+}
+
 /// The thread.
 extern "C" fn work() {
-    let (mut period, mut nothing) = (PERIOD_MS, 0);
+    let config = crate::config::get();
+    let (delay, stays) = (config.release_delay.ms(), config.background == Background::On);
+    let (mut period, mut nothing) = (delay, 0);
     let mut moves = None;
     loop {
-        sys::futex_wait_for(&SWITCH, ON, period);
+        rest(period);
         ERRAND.begin();
         moves = take_down_idle(moves);
-        let Some(Looked { idle, released }) = look() else { return };
+        let Some(Looked { idle, released, rationed }) = look() else { return };
         let Some(dirty) = step().map(|_| crate::state::heap().stats().dirty_pages) else { return };
-        period = if idle > 0 { PERIOD_MS } else { LAZY_MS.min(period * 2) };
+        period = if idle > 0 { delay } else { (period * 2).min(delay * LAZY) };
         // What the system will not have, as that of a program that has locked its memory, is nothing too.
-        let busy = if idle > 0 { released > 0 } else { dirty > KEEP };
+        let busy = if idle > 0 { released > 0 || rationed } else { dirty > KEEP };
         nothing = if busy { 0 } else { nothing + 1 };
-        if nothing >= LOOKS && ERRAND.leave() {
+        let ends = nothing >= LOOKS && !stays && !crate::report::needs_thread();
+        if ends && ERRAND.leave() {
             return;
         }
     }
@@ -123,6 +172,8 @@ fn take_down_idle(moves: Option<u32>) -> Option<u32> {
 struct Looked {
     idle: usize,
     released: usize,
+    /// More would have gone if the rate allowed.
+    rationed: bool,
 }
 
 /// Gives back half of what has been idle since the last look, which counts if it is worth the trouble. `None`:
@@ -140,19 +191,22 @@ fn look() -> Option<Looked> {
     }
     let look = step().map(|_| heap.look())?;
     if look.idle <= KEEP {
-        return Some(Looked { idle: 0, released: 0 });
+        return Some(Looked { idle: 0, released: 0, rationed: false });
     }
     // Where nothing at all was wanted, small pieces go as well.
     let (wanted, all_idle) = (look.idle.div_ceil(2), look.idle == look.dirty);
-    let mut released = 0;
+    let (mut released, mut rationed) = (0, false);
     while released < wanted {
         let _gate = step()?;
-        match heap.release_step((wanted - released).min(STEP), all_idle) {
-            Some(pages) => released += pages,
-            None => break,
+        match heap.release_idle_step((wanted - released).min(STEP), all_idle) {
+            Gone::Pages(pages) => released += pages,
+            end => {
+                rationed = end == Gone::NotNow;
+                break;
+            }
         }
     }
-    Some(Looked { idle: look.idle, released })
+    Some(Looked { idle: look.idle, released, rationed })
 }
 
 /// From here on the thread, and nobody else, is this process's: its fork handlers are in place.
@@ -178,7 +232,7 @@ pub(crate) fn stop() {
         return;
     }
     SWITCH.store(OFF, Ordering::Relaxed);
-    sys::futex_wake_one(&SWITCH);
+    ring();
     // Whoever has had the gate since the switch is off knows that the thread is in the middle of nothing, and
     // that it does no more than end. Who cannot have it is a handler that has interrupted this very allocator
     // and ends the program: the thread waits for that one's lock, for ever.

@@ -47,6 +47,21 @@ pub(crate) fn not_an_allocation(call: &str, address: usize) -> ! {
         .abort()
 }
 
+/// Ends a program at its hard limit.
+#[cold]
+#[inline(never)]
+pub(crate) fn hard_limit(wanted: usize, limit: usize, used: usize) -> ! {
+    Line::new()
+        .text("hard_limit of ")
+        .digits(limit, 10)
+        .text(" bytes reached: ")
+        .digits(wanted, 10)
+        .text(" bytes more are wanted, ")
+        .digits(used, 10)
+        .text(" are in use")
+        .abort()
+}
+
 /// Ends a program that frees with another size, or another alignment, than it has allocated with.
 #[cold]
 #[inline(never)]

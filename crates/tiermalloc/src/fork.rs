@@ -10,13 +10,22 @@
 //! A process of one thread takes no other locks: nobody else can hold one, and where a signal's handler forks
 //! while it interrupts the allocator, waiting for that one would be for ever.
 
-use tiermalloc_sync::atomic::{AtomicBool, Ordering};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tiermalloc_sync::files;
 use tiermalloc_thread_cache::Orphans;
 
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
-use crate::{background, config, parked, pools, thread};
+use crate::{background, config, parked, pools, report, thread};
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Forks made by this process.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many these are.
+pub(crate) fn count() -> usize {
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// Caches of threads that a fork has cut off.
 static ORPHANS: Orphans = Orphans::new();
@@ -88,6 +97,8 @@ fn is_alone() -> bool {
 
 /// Takes every lock, in order.
 unsafe extern "C" fn prepare() {
+    // Relaxed: a number.
+    FORKS.fetch_add(1, Ordering::Relaxed);
     let alone = is_alone();
     WITHOUT_LOCKS.store(alone, Ordering::Relaxed);
     if alone {
@@ -127,9 +138,16 @@ unsafe extern "C" fn child() {
         background::forget(HAVE_GATE.load(Ordering::Relaxed));
         parent();
     }
+    FORKS.store(0, Ordering::Relaxed);
+    report::after_fork();
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own, which has another number here.
+        unsafe { cache.as_ref() }.hand_to(files::thread());
+    }
     if WITHOUT_LOCKS.load(Ordering::Relaxed) {
         return;
     }
+    heap().forget_moving();
     thread::forget_making();
     config::forget_deciding();
     if let Some(others) = REGISTRY.take_all_but(thread::existing()) {
@@ -146,10 +164,18 @@ pub(crate) fn adopt_one() {
     }
 }
 
+/// Gives the objects of all orphaned caches back.
+#[cold]
+pub(crate) fn adopt_all() {
+    while !ORPHANS.is_empty() {
+        adopt_one_slow();
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn adopt_one_slow() {
-    let Some(orphan) = ORPHANS.take() else { return };
+fn adopt_one_slow() -> bool {
+    let Some(orphan) = ORPHANS.take() else { return false };
     // SAFETY: taken off the list, so ours alone.
     unsafe {
         orphan
@@ -157,4 +183,5 @@ fn adopt_one_slow() {
             .salvage(&CENTRAL, &BUDGET, |class, object| CENTRAL.is_object(class, object as usize));
     }
     thread::dispose(orphan);
+    true
 }

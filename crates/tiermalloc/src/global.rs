@@ -5,6 +5,7 @@ use core::ptr;
 
 use tiermalloc_size_class::class_of;
 
+use crate::config::{self, Config};
 use crate::{pools, raw, resize};
 
 /// The allocator as a value for `#[global_allocator]`.
@@ -18,12 +19,50 @@ use crate::{pools, raw, resize};
 /// static GLOBAL: tiermalloc::TierMalloc = tiermalloc::TierMalloc::new();
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TierMalloc;
+pub struct TierMalloc {
+    /// What the program has been built with, if it says anything.
+    config: Option<Config>,
+}
 
 impl TierMalloc {
     /// The allocator.
+    #[must_use]
     pub const fn new() -> Self {
-        Self
+        Self { config: None }
+    }
+
+    /// The allocator, with other defaults than those that are built in. Files and the environment have the last word;
+    /// with the feature `fixed-config` the program has.
+    ///
+    /// The configuration is decided at the first allocation of the process, by whoever makes it: of two values with
+    /// different configurations the one that allocates first counts, and none after
+    /// [`config`](crate::config()), a [`raw`] allocation or the value of [`new`](Self::new) has been first. A
+    /// preloaded `libtiermalloc.so` is another allocator, with a heap and a configuration of its own: it serves the
+    /// program's libraries in C and hears nothing of this.
+    ///
+    /// Cost: two instructions where a bin is found empty.
+    ///
+    /// ```
+    /// use tiermalloc::{Config, Pool, TierMalloc};
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: TierMalloc =
+    ///     TierMalloc::with_config(Config::new().pool(Pool::Central).quarantine(1 << 20));
+    ///
+    /// assert_eq!(tiermalloc::config().pool, Pool::Central);
+    /// ```
+    #[must_use]
+    pub const fn with_config(config: Config) -> Self {
+        Self { config: Some(config) }
+    }
+
+    /// Called where the bin has nothing, so also at the first allocation: from then on it is known what holds. Folds
+    /// away where the value is a `static` without a configuration.
+    #[inline(always)]
+    fn announce(&self) {
+        if let Some(config) = &self.config {
+            config::decide_with(config);
+        }
     }
 }
 
@@ -32,7 +71,7 @@ impl TierMalloc {
 unsafe impl GlobalAlloc for TierMalloc {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        raw::alloc(layout.size(), layout.align())
+        raw::alloc_after(layout.size(), layout.align(), || self.announce())
     }
 
     #[inline(always)]
@@ -43,7 +82,7 @@ unsafe impl GlobalAlloc for TierMalloc {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        raw::alloc_zeroed(layout.size(), layout.align())
+        raw::alloc_zeroed_after(layout.size(), layout.align(), || self.announce())
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Allocations of whole pages: above 256 KiB, or aligned to more than a page.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use tiermalloc_page_heap::{PageSource, Span, State};
 use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
@@ -27,15 +27,22 @@ pub(crate) fn alloc(size: usize, align: usize, guards: bool) -> *mut u8 {
     match span(size, align, HUGE, guards) {
         // SAFETY: just allocated.
         Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
-        None => slow::no_memory(),
+        None => slow::no_memory(size),
     }
+}
+
+/// [`alloc`], or null and nothing else.
+pub(crate) fn try_alloc(size: usize, align: usize, guards: bool) -> *mut u8 {
+    // SAFETY: just allocated.
+    span(size, align, HUGE, guards)
+        .map_or(ptr::null_mut(), |span| unsafe { span.as_ref() }.address() as *mut u8)
 }
 
 /// `size` bytes at `align`, all zero, or null.
 #[inline(always)]
 pub(crate) fn alloc_zeroed(size: usize, align: usize, guards: bool) -> *mut u8 {
     let Some(span) = span(size, align, HUGE, guards) else {
-        return slow::no_memory();
+        return slow::no_memory(size);
     };
     // SAFETY: just allocated.
     let record = unsafe { span.as_ref() };
@@ -78,7 +85,7 @@ pub(crate) fn span(size: usize, align: usize, huge: usize, guards: bool) -> Opti
         if !worth_reclaiming(size, align) {
             return None;
         }
-        slow::reclaim();
+        slow::reclaim(size);
         once(size, align, huge, guards)
     })
 }
@@ -87,6 +94,9 @@ pub(crate) fn span(size: usize, align: usize, huge: usize, guards: bool) -> Opti
 /// with all of the heap given back is more than the system has.
 #[cold]
 fn worth_reclaiming(size: usize, align: usize) -> bool {
+    if !heap().may_ever_have(size) {
+        return false;
+    }
     let stats = heap().stats();
     let ours = (stats.reserved_pages + stats.huge_pages) << PAGE_SHIFT;
     let wanted = size.saturating_add(if align > PAGE_SIZE { align } else { 0 });

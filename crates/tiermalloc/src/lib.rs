@@ -40,6 +40,9 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(test)]
+extern crate std;
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
@@ -52,10 +55,12 @@ mod global;
 mod guarded;
 mod hardened;
 mod large;
+mod limits;
 mod line;
 mod parked;
 mod pools;
 pub mod raw;
+mod report;
 mod resize;
 mod slow;
 mod state;
@@ -66,7 +71,11 @@ mod tls;
 
 pub use config::{Config, Pool};
 pub use global::TierMalloc;
-pub use stats::{Stats, stats};
+pub use report::{with_snapshot, write_stats};
+pub use stats::{
+    CLASS_FIELDS, ClassStats, Counts, Field, Kind as FieldKind, LockWaits, MOST_THREADS, Reason,
+    Snapshot, Stats, TOTAL_FIELDS, ThreadStats, Unit, stats,
+};
 
 /// Gives as much memory back to the operating system as can be given without touching what other
 /// threads keep: the calling thread's cache, the transfer caches, and all free pages but `keep`
@@ -75,6 +84,35 @@ pub use stats::{Stats, stats};
 /// Cost: proportional to what is cached; a system call per free span.
 pub fn trim(keep: usize) -> usize {
     slow::trim(keep)
+}
+
+/// Sets the soft limit, in bytes, and returns the one before; 0 stands for none. While more than that is in use,
+/// caches shrink and free pages go back to the system as soon as they are free: a free may make a system
+/// call then. What counts, and when: `docs/memory.md`.
+pub fn set_soft_limit(bytes: usize) -> usize {
+    limits::set_soft(bytes)
+}
+
+/// Sets the hard limit, in bytes, and returns the one before; 0 stands for none. An allocation that would make the
+/// heap exceed it fails. What is in use already stays, so a limit below that refuses everything until enough
+/// has been freed. How much caches may hold stays as it was configured.
+pub fn set_hard_limit(bytes: usize) -> usize {
+    limits::set_hard(bytes)
+}
+
+/// For a thread that will do nothing for long: gives what its cache holds back to the spans, so that others, or the
+/// system, can have it, and what it has claimed of the bytes that all caches may hold. The thread may
+/// allocate and free at any time; its cache fills again then.
+///
+/// Cost: proportional to what is cached.
+pub fn thread_idle() {
+    slow::thread_idle();
+}
+
+/// For a thread that is about to be busy: gives it a cache now if it has none, so that its first allocation does
+/// not have to.
+pub fn thread_busy() {
+    thread::current();
 }
 
 /// Looks through the calling thread's cache for traces of a double free or of a free into the middle
@@ -115,6 +153,7 @@ pub unsafe fn prepare_for_fork_by(
 /// long as it is there.
 pub fn forget_threads() {
     background::stop();
+    report::leave_signals();
     thread::delete_key();
 }
 

@@ -27,28 +27,36 @@ impl Line {
         core::str::from_utf8(&self.bytes[..self.used]).unwrap_or_default()
     }
 
-    fn byte(mut self, byte: u8) -> Self {
+    /// Out of line: messages are long, and seldom.
+    #[inline(never)]
+    fn push(&mut self, byte: u8) {
         // One byte stays free for the end of the line.
         if let Some(slot) = self.bytes[..LENGTH - 1].get_mut(self.used) {
             *slot = byte;
             self.used += 1;
         }
+    }
+
+    #[inline(never)]
+    fn push_all(&mut self, text: &[u8]) {
+        text.iter().for_each(|&byte| self.push(byte));
+    }
+
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.push_all(text.as_bytes());
         self
     }
 
-    pub(crate) fn text(self, text: &str) -> Self {
-        text.bytes().fold(self, Self::byte)
-    }
-
     /// What somebody else wrote: at most `most` bytes of it, and nothing that a terminal would obey.
-    pub(crate) fn quoted(self, text: &[u8], most: usize) -> Self {
+    pub(crate) fn quoted(mut self, text: &[u8], most: usize) -> Self {
         let shown = &text[..text.len().min(most)];
-        let printable = |&byte: &u8| if matches!(byte, b' '..=b'~') { byte } else { b'?' };
-        let line = shown.iter().map(printable).fold(self, Self::byte);
-        if shown.len() < text.len() { line.text("...") } else { line }
+        for &byte in shown {
+            self.push(if matches!(byte, b' '..=b'~') { byte } else { b'?' });
+        }
+        if shown.len() < text.len() { self.text("...") } else { self }
     }
 
-    pub(crate) fn digits(self, mut n: usize, base: usize) -> Self {
+    pub(crate) fn digits(mut self, mut n: usize, base: usize) -> Self {
         let mut digits = [0u8; 20];
         let mut at = digits.len();
         loop {
@@ -59,7 +67,8 @@ impl Line {
                 break;
             }
         }
-        digits[at..].iter().copied().fold(self, Self::byte)
+        self.push_all(&digits[at..]);
+        self
     }
 
     pub(crate) fn pointer(self, address: usize) -> Self {

@@ -8,7 +8,7 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_sync::{Mutex, RawFutexMutex, force_unlock, leak_locked};
+use tiermalloc_sync::{Mutex, Patience, RawFutexMutex, force_unlock, leak_locked, lock_within};
 use tiermalloc_thread_cache::ThreadCache;
 
 /// Caches that wait at most.
@@ -35,7 +35,7 @@ static PARKED: Mutex<RawFutexMutex, Parked> =
 /// The cache is the caller's, who does not use it any more, and it is not registered.
 pub(crate) unsafe fn keep(cache: NonNull<ThreadCache>) -> bool {
     // SAFETY: passed on to the caller.
-    if unsafe { cache.as_ref() }.used() > LARGEST {
+    if unsafe { cache.as_ref() }.used() > LARGEST || crate::state::heap().is_tight() {
         return false;
     }
     let mut parked = PARKED.lock();
@@ -61,9 +61,16 @@ pub(crate) fn moves() -> u32 {
     PARKED.lock().moves
 }
 
-/// Calls `each` for every cache that waits, under the lock.
-pub(crate) fn for_each(each: impl FnMut(&ThreadCache)) {
-    each_of(&PARKED.lock(), each);
+/// Calls `each` for every cache that waits, under the lock; `false`: for none, because somebody holds the lock
+/// for longer than the caller has patience.
+pub(crate) fn for_each(patience: &mut Patience, each: impl FnMut(&ThreadCache)) -> bool {
+    match lock_within(&PARKED, patience) {
+        Some(parked) => {
+            each_of(&parked, each);
+            true
+        }
+        None => false,
+    }
 }
 
 /// [`for_each`], or nothing where somebody has the lock: it may be the one that a handler has interrupted to

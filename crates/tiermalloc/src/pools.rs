@@ -18,6 +18,7 @@
 use core::ptr;
 
 use tiermalloc_size_class::Class;
+use tiermalloc_sync::Patience;
 use tiermalloc_sync::atomic::{AtomicBool, Ordering};
 use tiermalloc_thread_cache::Chain;
 
@@ -170,7 +171,18 @@ fn alloc_pages_otherwise(size: usize, align: usize) -> *mut u8 {
     if block.is_null() { large::alloc(size, align, pool.checks_sizes()) } else { block }
 }
 
-/// The same, all zero.
+/// [`alloc_pages`], or null and nothing else.
+pub(crate) fn try_alloc_pages(size: usize, align: usize) -> *mut u8 {
+    let pool = chosen();
+    let block = match pool {
+        Pool::Tiered | Pool::Central | Pool::Hardened => ptr::null_mut(),
+        Pool::Guarded => guarded::alloc(size, align),
+        Pool::System => return system::alloc(size, align),
+    };
+    if block.is_null() { large::try_alloc(size, align, pool.checks_sizes()) } else { block }
+}
+
+/// [`alloc_pages`], all zero.
 #[inline(never)]
 pub(crate) fn alloc_pages_zeroed(size: usize, align: usize) -> *mut u8 {
     if is_plain() {
@@ -336,14 +348,15 @@ pub(crate) fn trim(keep: usize) -> Option<usize> {
     (chosen() == Pool::System).then(|| system::trim(keep))
 }
 
-/// Bytes of freed objects of the central cache's that wait to be used again.
-pub(crate) fn held() -> usize {
-    hardened::held()
+/// What the chosen pool has beside the heap.
+pub(crate) fn beside(patience: &mut Patience) -> Option<Beside> {
+    guarded::figures(patience)
 }
 
-/// What the chosen pool has beside the heap.
-pub(crate) fn beside() -> Beside {
-    guarded::figures()
+/// Tells of each freed object of a class that waits to be used again. `false`: somebody has had a lock for longer than
+/// there is patience.
+pub(crate) fn held(patience: &mut Patience, each: impl FnMut(Class)) -> bool {
+    !chosen().checks_sizes() || hardened::held(patience, each)
 }
 
 /// Figures of a pool that does not use the heap, in bytes.
@@ -351,12 +364,18 @@ pub(crate) fn beside() -> Beside {
 pub(crate) struct Beside {
     /// In the program's hands.
     pub live: usize,
+    /// How many blocks that is.
+    pub live_blocks: usize,
+    /// Pages that may be resident.
+    pub open: usize,
     /// Freed, and not to be used yet.
     pub waiting: usize,
     /// Addresses taken from the system.
     pub mapped: usize,
     /// Records.
     pub metadata: usize,
+    /// Room for more of them.
+    pub metadata_free: usize,
 }
 
 /// Takes the pools' locks, before a fork.

@@ -59,18 +59,44 @@ fn malloc_medium(size: usize) -> *mut u8 {
 /// `size` bytes at alignment `align` (a power of two), or null.
 #[inline(always)]
 pub fn alloc(size: usize, align: usize) -> *mut u8 {
+    alloc_after(size, align, || ())
+}
+
+/// [`alloc`] that calls `before` before it does anything that is not the fast path.
+#[inline(always)]
+pub(crate) fn alloc_after(size: usize, align: usize, before: impl FnOnce()) -> *mut u8 {
     match class_of(size, align) {
-        Some(class) => alloc_class(class, size, align),
-        None => pools::alloc_pages(size, align),
+        Some(class) => alloc_class_after(class, size, align, before),
+        None => {
+            before();
+            pools::alloc_pages(size, align)
+        }
     }
 }
 
-/// An object of `class`, which serves `size` bytes at `align`, or null.
+/// [`alloc`] at alignment 16 for who knows another way when there is no memory: null is all that it says.
+pub(crate) fn try_alloc(size: usize) -> *mut u8 {
+    match class_of(size, MIN_ALIGN) {
+        Some(class) => try_alloc_class(class, size, MIN_ALIGN),
+        None => pools::try_alloc_pages(size, MIN_ALIGN),
+    }
+}
+
+/// The same for an object of `class`, which serves `size` bytes at `align`.
+pub(crate) fn try_alloc_class(class: Class, size: usize, align: usize) -> *mut u8 {
+    // SAFETY: G1, and class ids are in range.
+    let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
+    if object.is_null() { slow::try_alloc(size, class, align) } else { object }
+}
+
+/// An object of `class`, which serves `size` bytes at `align`, or null; `before` is called where more than a bin has
+/// to be asked.
 #[inline(always)]
-pub(crate) fn alloc_class(class: Class, size: usize, align: usize) -> *mut u8 {
+fn alloc_class_after(class: Class, size: usize, align: usize, before: impl FnOnce()) -> *mut u8 {
     // SAFETY: G1, and class ids are in range.
     let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
     if object.is_null() {
+        before();
         return slow::alloc(size, class.id(), align);
     }
     object
@@ -80,18 +106,28 @@ pub(crate) fn alloc_class(class: Class, size: usize, align: usize) -> *mut u8 {
 /// zero is not cleared again.
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    alloc_zeroed_after(size, align, || ())
+}
+
+/// [`alloc_zeroed`] that calls `before` before it does anything that is not the fast path.
+#[inline(always)]
+pub(crate) fn alloc_zeroed_after(size: usize, align: usize, before: impl FnOnce()) -> *mut u8 {
     match class_of(size, align) {
         Some(class) => {
             // SAFETY: G1, and class ids are in range.
             let object = unsafe { ThreadCache::pop(tls::cache(), class.id()) };
             if object.is_null() {
+                before();
                 return slow::alloc_zeroed(class, size, align);
             }
             // SAFETY: objects of the class are at least `size` bytes long.
             unsafe { object.write_bytes(0, size) };
             object
         }
-        None => pools::alloc_pages_zeroed(size, align),
+        None => {
+            before();
+            pools::alloc_pages_zeroed(size, align)
+        }
     }
 }
 

@@ -84,18 +84,15 @@ fn stays(old: usize, size: usize) -> bool {
 /// As for `raw::realloc`.
 #[inline(never)]
 unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *mut u8 {
-    let errno = slow::errno();
-    let mut new = raw::alloc(roomy, MIN_ALIGN);
+    let mut new = raw::try_alloc(roomy);
     if new.is_null() && roomy > size {
-        slow::set_errno(errno);
-        new = raw::alloc(size, MIN_ALIGN);
+        new = raw::try_alloc(size);
     }
     if new.is_null() {
         if size <= old && size > 0 && !pools::checks_sizes() {
-            slow::set_errno(errno);
             return pointer;
         }
-        return new;
+        return slow::no_memory(size);
     }
     // SAFETY: both are live and apart, and each is as long as its size.
     unsafe {
@@ -152,7 +149,7 @@ pub(crate) unsafe fn realloc_pages(
     };
     let old = span.bytes();
     if size > isize::MAX as usize {
-        return slow::no_memory();
+        return slow::no_memory(size);
     }
     // A block that grows is likely to grow again, in steps that may be small: it gets a quarter more.
     let roomy = if size > old { size.max(old.saturating_add(old / 4)) } else { size };
@@ -180,18 +177,17 @@ pub(crate) unsafe fn realloc_pages(
             return pointer;
         }
     }
-    let errno = slow::errno();
     // And the system is to move it from now on.
     let huge = if size > old { large::huge_when_growing() } else { large::HUGE };
     let new = match class_of(size, align) {
-        Some(class) => raw::alloc_class(class, size, align),
+        Some(class) => raw::try_alloc_class(class, size, align),
         None => {
             let guards = pools::guards_pages();
             let span = |bytes| large::span(bytes, align, huge, guards);
             match span(roomy).or_else(|| span(size)) {
                 // SAFETY: just allocated.
                 Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
-                None => slow::no_memory(),
+                None => ptr::null_mut(),
             }
         }
     };
@@ -200,10 +196,9 @@ pub(crate) unsafe fn realloc_pages(
         let by_c = call == "realloc" && !pools::checks_sizes();
         let stays = size <= old && size > 0 && (by_c || class_of(size, align).is_none());
         if stays {
-            slow::set_errno(errno);
             return pointer;
         }
-        return new;
+        return slow::no_memory(size);
     }
     // SAFETY: both are live and apart, and each is as long as its size.
     unsafe {

@@ -3,10 +3,10 @@
 use core::ptr;
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
-use tiermalloc_thread_cache::{Misuse, ThreadCache};
+use tiermalloc_thread_cache::{Chain, Misuse, ObjectSource, ThreadCache};
 
 use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
-use crate::{fatal, fork, guarded, parked, pools, thread, tls};
+use crate::{fatal, fork, guarded, limits, parked, pools, report, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
 /// than that is found out.
@@ -20,17 +20,13 @@ pub(crate) fn certain<T>(result: Result<T, Misuse>) -> T {
     }
 }
 
-/// No memory: `errno` says so.
+/// No memory for a request of `size` bytes: `errno` says so, or the program ends.
 #[cold]
-pub(crate) fn no_memory() -> *mut u8 {
+#[inline(never)]
+pub(crate) fn no_memory(size: usize) -> *mut u8 {
+    limits::abort_if_chosen(size);
     set_errno(libc::ENOMEM);
     ptr::null_mut()
-}
-
-/// The calling thread's `errno`.
-pub(crate) fn errno() -> libc::c_int {
-    // SAFETY: the location is the thread's own.
-    unsafe { *errno_location() }
 }
 
 /// Sets the calling thread's `errno`.
@@ -49,7 +45,15 @@ use libc::__error as errno_location;
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc(size: usize, id: usize, align: usize) -> *mut u8 {
-    let Some(class) = Class::from_id(id.max(1)) else { return no_memory() };
+    report::tick();
+    let Some(class) = Class::from_id(id.max(1)) else { return no_memory(0) };
+    let object = try_alloc(size, class, align);
+    if object.is_null() { no_memory(size) } else { object }
+}
+
+/// [`alloc`] of an object of `class`, or null and nothing else.
+#[inline]
+pub(crate) fn try_alloc(size: usize, class: Class, align: usize) -> *mut u8 {
     match thread::own() {
         Some(cache) => alloc_with(cache, class, false),
         None => alloc_without(size, class, align, false),
@@ -97,9 +101,9 @@ fn alloc_elsewhere(size: usize, class: Class, align: usize, last: bool) -> *mut 
 #[inline(never)]
 fn alloc_at_last(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
     if last {
-        return no_memory();
+        return ptr::null_mut();
     }
-    reclaim();
+    reclaim(class.size());
     alloc_without(size, class, align, true)
 }
 
@@ -193,21 +197,36 @@ pub(crate) fn expect_aligned(object: *mut u8, class: Class) {
     }
 }
 
-/// The last resort before an allocation fails: everything that is cached here and not in use.
+/// The last resort before a request for `bytes` bytes fails: everything that is cached here and not in use. At
+/// the hard limit other threads are asked for theirs; else addresses may be what is short, and free ones go
+/// back.
 #[cold]
-pub(crate) fn reclaim() {
-    fork::adopt_one();
+pub(crate) fn reclaim(bytes: usize) {
+    let by_limit = limits::are_why(bytes);
+    fork::adopt_all();
+    flush_own();
+    flush_shared();
+    if by_limit {
+        REGISTRY.ask_all();
+    } else {
+        heap().unmap_free();
+        guarded::unmap_free();
+    }
+}
+
+/// Empties the calling thread's cache, and lets others have what it has claimed.
+pub(crate) fn flush_own() {
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
-        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
+        unsafe {
+            certain(cache.as_ref().flush_all(&CENTRAL));
+            cache.as_ref().release_unused(&BUDGET);
+        }
     }
-    flush_shared();
-    heap().unmap_free();
-    guarded::unmap_free();
 }
 
 /// Sends what all threads share, and nobody has, to the spans.
-fn flush_shared() {
+pub(crate) fn flush_shared() {
     thread::take_down_parked();
     pools::flush();
     for class in Class::all() {
@@ -230,15 +249,37 @@ pub(crate) fn verify() {
     });
 }
 
+/// See [`crate::thread_idle`].
+pub(crate) fn thread_idle() {
+    if let Some(cache) = thread::existing() {
+        // SAFETY: the cache is the thread's own.
+        certain(unsafe { cache.as_ref().flush_all(&ToSpans) });
+        // SAFETY: as above.
+        unsafe { cache.as_ref() }.release_unused(&BUDGET);
+    }
+}
+
+/// The central cache for those who want nothing to stay in its transfer caches.
+struct ToSpans;
+
+// SAFETY: the central cache hands each object out once.
+unsafe impl ObjectSource for ToSpans {
+    fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        CENTRAL.fetch(class, wanted)
+    }
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { CENTRAL.store_to_spans(class, chain) }
+    }
+}
+
 /// See [`crate::trim`].
 pub(crate) fn trim(keep: usize) -> usize {
     if let Some(released) = pools::trim(keep) {
         return released;
     }
-    if let Some(cache) = thread::existing() {
-        // SAFETY: the cache is the thread's own.
-        certain(unsafe { cache.as_ref().flush_all(&CENTRAL) });
-    }
+    fork::adopt_all();
+    flush_own();
     flush_shared();
     heap().release_down_to(keep >> PAGE_SHIFT) << PAGE_SHIFT
 }

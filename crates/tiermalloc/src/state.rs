@@ -9,27 +9,21 @@ use tiermalloc_size_class::Class;
 use tiermalloc_sync::RawFutexMutex;
 use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
 
-use crate::{background, fork};
-
-/// Bytes that all threads' caches together may hold.
-const TOTAL_CACHE: usize = 128 << 20;
-/// Bytes that one thread's cache may hold.
-const THREAD_CACHE: usize = 16 << 20;
-
-/// Bytes that each thread's cache may hold in any case, besides.
-const THREAD_FLOOR: usize = 16 << 10;
+use crate::{background, fork, limits};
 
 /// From pages to spans and classes. All zero: it lies in `.bss` and costs no memory until used.
 pub(crate) static MAP: PageMap<Span> = PageMap::new();
 
 /// Spans of pages, from the operating system.
-static HEAP: PageHeap<'static, RawFutexMutex, OsPages> =
-    PageHeap::new(&MAP, OsPages::new()).with_keeper(background::keeper);
+static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new())
+    .with_keeper(background::keeper)
+    .with_relief(limits::relieve);
 
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
 
-pub(crate) static BUDGET: Budget = Budget::shared(TOTAL_CACHE, THREAD_CACHE, THREAD_FLOOR);
+/// What caches may hold: nothing, before the configuration has said how much.
+pub(crate) static BUDGET: Budget = Budget::shared(0, 0, 0);
 
 pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
 
@@ -63,6 +57,14 @@ unsafe impl SpanSource for Pages {
     #[inline]
     fn reserved_bytes(&self) -> usize {
         HEAP.reserved_bytes()
+    }
+    #[inline]
+    fn is_tight(&self) -> bool {
+        HEAP.is_tight()
+    }
+    #[inline]
+    fn cache_room(&self) -> usize {
+        limits::transfer_room()
     }
 }
 

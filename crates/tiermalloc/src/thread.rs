@@ -7,11 +7,12 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use tiermalloc_sync::files;
 use tiermalloc_thread_cache::ThreadCache;
 
 use crate::config;
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
-use crate::{background, fatal, fork, parked, slow, tls};
+use crate::{background, fatal, fork, parked, report, slow, tls};
 
 /// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -23,6 +24,8 @@ const KEEP_AT_EXIT: usize = 128;
 const MANY: usize = 8;
 /// The most threads at once since the last tidying up.
 static MOST_THREADS: AtomicUsize = AtomicUsize::new(0);
+/// Threads that have allocated.
+static EVER: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's cache, made now if need be; `None` at its end, without memory, or where the pool
 /// gives threads none.
@@ -59,29 +62,43 @@ pub(crate) fn existing() -> Option<NonNull<ThreadCache>> {
     NonNull::new(cache.cast_mut())
 }
 
+/// Threads that have allocated so far.
+pub(crate) fn ever() -> usize {
+    EVER.load(Ordering::Relaxed)
+}
+
 /// Bytes of a cache, in whole pages.
 const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
 
 #[cold]
 #[inline(never)]
 fn create() -> Option<&'static ThreadCache> {
+    // Relaxed: a number.
+    EVER.fetch_add(1, Ordering::Relaxed);
     if !config::get().pool.caches() {
         // For good, without a key: nothing has to be taken down at the thread's end.
         tls::set_cache(DEAD.as_ptr());
         fork::install();
+        report::install();
+        background::begin();
         return None;
     }
     fork::adopt_one();
     let cache = parked::take().or_else(fresh)?;
     // The word first: what follows may allocate, and then finds the cache in place.
     tls::set_cache(cache.as_ptr());
-    // SAFETY: the cache stays until `exit`.
-    unsafe { REGISTRY.add(cache) };
+    // SAFETY: the cache stays until `exit`, and is the thread's own.
+    unsafe {
+        cache.as_ref().hand_to(files::thread());
+        REGISTRY.add(cache);
+    }
     fork::install();
+    report::install();
     if let Some(key) = key() {
         // SAFETY: the key exists for the rest of the process.
         unsafe { libc::pthread_setspecific(key, cache.as_ptr().cast()) };
     }
+    background::begin();
     // SAFETY: written above, and the thread's own.
     Some(unsafe { cache.as_ref() })
 }
@@ -203,14 +220,18 @@ fn give_back(dirty_before: usize, threads_left: usize) {
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
         take_down_parked();
-        heap().release_down_to_worth(KEEP_AT_EXIT);
+        if heap().is_paced() {
+            heap().release_idle(heap().stats().dirty_pages.saturating_sub(KEEP_AT_EXIT));
+        } else {
+            heap().release_down_to_worth(KEEP_AT_EXIT);
+        }
         return;
     }
     let dirty = heap().stats().dirty_pages;
     // Threads that come and go use again what those before them have left; what none of them uses, the
     // thread in the background will find.
     if dirty > KEEP_AT_EXIT && !background::keeper() {
-        heap().release_some(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
+        heap().release_idle(dirty.saturating_sub(dirty_before.max(KEEP_AT_EXIT)));
     }
 }
 

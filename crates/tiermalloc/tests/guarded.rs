@@ -67,7 +67,7 @@ fn survived() -> ! {
 
 fn rust(size: usize, align: usize) -> *mut u8 {
     // SAFETY: the layout is not empty.
-    unsafe { TierMalloc.alloc(Layout::from_size_align(size, align).unwrap()) }
+    unsafe { TierMalloc::new().alloc(Layout::from_size_align(size, align).unwrap()) }
 }
 
 fn ends_there(bug: &str, output: &Output) {
@@ -158,7 +158,9 @@ fn a_touch_after_the_free_ends_at_the_faulty_instruction() {
             }),
             ("after a free with a size", || {
                 let block = rust(31, 1);
-                unsafe { TierMalloc.dealloc(block, Layout::from_size_align(31, 1).unwrap()) };
+                unsafe {
+                    TierMalloc::new().dealloc(block, Layout::from_size_align(31, 1).unwrap())
+                };
                 write_at(block);
             }),
             ("by another thread", || {

@@ -116,12 +116,12 @@ fn memory_that_was_used_before_is_zero_when_zero_is_asked_for() {
             for round in 0..40 {
                 // SAFETY: each block is used between its allocation and its end.
                 unsafe {
-                    let block = TierMalloc.alloc_zeroed(layout);
+                    let block = TierMalloc::new().alloc_zeroed(layout);
                     let bytes = std::slice::from_raw_parts(block, size);
                     assert!(bytes.iter().all(|&byte| byte == 0), "{size}, round {round}");
                     block.write_bytes(0x5a, size);
                     seen.push(block);
-                    TierMalloc.dealloc(block, layout);
+                    TierMalloc::new().dealloc(block, layout);
                 }
             }
             seen.sort();

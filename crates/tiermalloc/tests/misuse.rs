@@ -73,9 +73,9 @@ fn a_double_free_aborts_when_it_is_seen() {
                 let layout = Layout::from_size_align(40, 8).unwrap();
                 // SAFETY: none, see above.
                 unsafe {
-                    let block = TierMalloc.alloc(layout);
-                    TierMalloc.dealloc(block, layout);
-                    TierMalloc.dealloc(block, layout);
+                    let block = TierMalloc::new().alloc(layout);
+                    TierMalloc::new().dealloc(block, layout);
+                    TierMalloc::new().dealloc(block, layout);
                 }
                 verify();
             }),
@@ -117,9 +117,9 @@ fn whole_pages_that_are_freed_twice_abort_at_once() {
                 let layout = Layout::from_size_align(MIB, 8).unwrap();
                 // SAFETY: none, see above.
                 unsafe {
-                    let block = TierMalloc.alloc(layout);
-                    TierMalloc.dealloc(block, layout);
-                    TierMalloc.dealloc(block, layout);
+                    let block = TierMalloc::new().alloc(layout);
+                    TierMalloc::new().dealloc(block, layout);
+                    TierMalloc::new().dealloc(block, layout);
                 }
             }),
         ],
@@ -263,7 +263,8 @@ fn other_calls_say_their_own_name() {
             ("GlobalAlloc::realloc", || {
                 let layout = Layout::from_size_align(MIB, 8).unwrap();
                 // SAFETY: none, see above.
-                let moved = unsafe { TierMalloc.realloc(0x1000 as *mut u8, layout, 2 * MIB) };
+                let moved =
+                    unsafe { TierMalloc::new().realloc(0x1000 as *mut u8, layout, 2 * MIB) };
                 assert!(moved.is_null());
             }),
         ],
@@ -276,8 +277,8 @@ fn freed_as(size: usize, align: usize, as_size: usize, as_align: usize) {
     let layout = |size, align| Layout::from_size_align(size, align).unwrap();
     // SAFETY: none, see above.
     unsafe {
-        let block = TierMalloc.alloc(layout(size, align));
-        TierMalloc.dealloc(block, layout(as_size, as_align));
+        let block = TierMalloc::new().alloc(layout(size, align));
+        TierMalloc::new().dealloc(block, layout(as_size, as_align));
     }
 }
 

@@ -66,12 +66,12 @@ fn contents_survive_every_kind_of_move() {
                 let after = Layout::from_size_align(to, align).unwrap();
                 // SAFETY: as above.
                 unsafe {
-                    let block = TierMalloc.alloc(layout);
+                    let block = TierMalloc::new().alloc(layout);
                     fill(block, from);
-                    let moved = TierMalloc.realloc(block, layout, to);
+                    let moved = TierMalloc::new().realloc(block, layout, to);
                     assert!(!moved.is_null() && moved as usize % align == 0, "{from} {to} {align}");
                     check(moved, from, to);
-                    TierMalloc.dealloc(moved, after);
+                    TierMalloc::new().dealloc(moved, after);
                 }
             }
         }
@@ -98,9 +98,13 @@ fn a_block_stays_where_it_is_while_its_class_does() {
                 let layout = Layout::from_size_align(from, align).unwrap();
                 // SAFETY: as above.
                 unsafe {
-                    let block = TierMalloc.alloc(layout);
-                    assert_eq!(TierMalloc.realloc(block, layout, to), block, "{from} {to} {align}");
-                    TierMalloc.dealloc(block, Layout::from_size_align(to, align).unwrap());
+                    let block = TierMalloc::new().alloc(layout);
+                    assert_eq!(
+                        TierMalloc::new().realloc(block, layout, to),
+                        block,
+                        "{from} {to} {align}"
+                    );
+                    TierMalloc::new().dealloc(block, Layout::from_size_align(to, align).unwrap());
                     if align == 16 {
                         let block = raw::malloc(from);
                         assert_eq!(raw::realloc(block, to), block, "{from} {to}");
@@ -177,11 +181,11 @@ fn a_resize_that_cannot_be_changes_nothing() {
             }
             raw::free(block);
             let layout = Layout::from_size_align(size, 8).unwrap();
-            let block = TierMalloc.alloc(layout);
+            let block = TierMalloc::new().alloc(layout);
             fill(block, size);
-            assert!(TierMalloc.realloc(block, layout, isize::MAX as usize - 8192).is_null());
+            assert!(TierMalloc::new().realloc(block, layout, isize::MAX as usize - 8192).is_null());
             check(block, size, size);
-            TierMalloc.dealloc(block, layout);
+            TierMalloc::new().dealloc(block, layout);
         }
     }
 }

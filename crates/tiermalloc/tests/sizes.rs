@@ -89,7 +89,12 @@ fn sizes_above_256_kib_bypass_the_caches_and_the_biggest_go_straight_to_the_os()
                     assert!(is_mapped(block as usize) && is_mapped(block as usize + size - 1));
                     raw::free(block);
                     assert!(!is_mapped(block as usize) && !is_mapped(block as usize + size - 1));
-                    assert_eq!(stats(), before, "and straight back to it");
+                    let mut after = stats();
+                    assert_eq!(after.counts.huge_made, before.counts.huge_made + 1);
+                    let returned = after.counts.huge_returned - before.counts.huge_returned;
+                    assert_eq!(returned, size.next_multiple_of(PAGE_SIZE));
+                    after.counts = before.counts;
+                    assert_eq!(after, before, "and straight back to it");
                 }
             }
         },
@@ -108,8 +113,8 @@ fn every_power_of_two_up_to_a_gibibyte_is_an_alignment() {
                 unsafe {
                     let block = match n {
                         0 => raw::alloc(size, align),
-                        1 => TierMalloc.alloc(layout),
-                        _ => TierMalloc.alloc_zeroed(layout),
+                        1 => TierMalloc::new().alloc(layout),
+                        _ => TierMalloc::new().alloc_zeroed(layout),
                     };
                     assert!(!block.is_null(), "{size} at {align}");
                     assert_eq!(block as usize % align, 0, "{size} at {align}");
@@ -124,7 +129,7 @@ fn every_power_of_two_up_to_a_gibibyte_is_an_alignment() {
                 // SAFETY: as above.
                 unsafe {
                     assert_eq!(block.add(size - 1).read(), n as u8);
-                    if n == 0 { raw::free(block) } else { TierMalloc.dealloc(block, layout) }
+                    if n == 0 { raw::free(block) } else { TierMalloc::new().dealloc(block, layout) }
                 }
             }
         }
@@ -196,19 +201,19 @@ fn every_entry_point_serves_a_request_in_the_same_class() {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 served("alloc", raw::alloc(size, align), size, align);
                 // SAFETY: the layout is not empty.
-                served("GlobalAlloc", unsafe { TierMalloc.alloc(layout) }, size, align);
+                served("GlobalAlloc", unsafe { TierMalloc::new().alloc(layout) }, size, align);
             }
         }
         for size in borders().filter(|&size| class_of(size, align).is_some()) {
             let layout = Layout::from_size_align(size, align).unwrap();
             served("alloc_zeroed", raw::alloc_zeroed(size, align), size, align);
             // SAFETY: as above.
-            let zeroed = unsafe { TierMalloc.alloc_zeroed(layout) };
+            let zeroed = unsafe { TierMalloc::new().alloc_zeroed(layout) };
             served("GlobalAlloc, zeroed", zeroed, size, align);
             // SAFETY: the block has the layout, and is not used any more if it moves.
             let grown = unsafe {
                 let one = Layout::from_size_align(1, align).unwrap();
-                TierMalloc.realloc(TierMalloc.alloc(one), one, size)
+                TierMalloc::new().realloc(TierMalloc::new().alloc(one), one, size)
             };
             served("GlobalAlloc, resized", grown, size, align);
         }
@@ -253,7 +258,7 @@ fn what_cannot_be_had_is_null_and_enomem_at_every_entry_point() {
     }
     let absurd = Layout::from_size_align(isize::MAX as usize, 1).unwrap();
     // SAFETY: the layout is not empty.
-    assert!(unsafe { TierMalloc.alloc(absurd) }.is_null());
+    assert!(unsafe { TierMalloc::new().alloc(absurd) }.is_null());
     // And a normal one is served as before.
     assert_eq!(vec![1u8; 100].len(), 100);
 }

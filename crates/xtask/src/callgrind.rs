@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::shell::{Result, cmd, require};
+use crate::shell::{Cmd, Result, cmd, require};
 
 /// The short run's share of the rounds that are counted: enough for caches to fill.
 const WARM_UP: u64 = 10;
@@ -55,19 +55,39 @@ fn offered(program: &Path, entry: &str, preload: Option<&Path>) -> Result<bool> 
 }
 
 fn instructions(program: &Path, entry: &str, rounds: u64, preload: Option<&Path>) -> Result<u64> {
-    let valgrind = cmd("valgrind")
+    count(under_valgrind(program).args([entry, &rounds.to_string()]), preload)
+}
+
+/// Instructions of a whole run of a program without arguments, its start-up and end included, with a variable set if
+/// one is given.
+pub fn whole_run(
+    program: &Path,
+    preload: Option<&Path>,
+    variable: Option<(&str, &Path)>,
+) -> Result<u64> {
+    let command = under_valgrind(program);
+    let command = match variable {
+        Some((name, value)) => command.env(name, value),
+        None => command,
+    };
+    count(command, preload)
+}
+
+fn under_valgrind(program: &Path) -> Cmd {
+    cmd("valgrind")
         .quiet()
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
-        .args([entry, &rounds.to_string()])
-        .under("timeout", [LIMIT]);
-    let (_, report) = preloaded(valgrind, preload)
+}
+
+fn count(command: Cmd, preload: Option<&Path>) -> Result<u64> {
+    let (_, report) = preloaded(command.under("timeout", [LIMIT]), preload)
         .read_both()
         .map_err(|error| format!("valgrind, under {error}"))?;
     collected(&report).ok_or_else(|| format!("callgrind reported no count:\n{report}"))
 }
 
-fn preloaded(command: crate::shell::Cmd, preload: Option<&Path>) -> crate::shell::Cmd {
+fn preloaded(command: Cmd, preload: Option<&Path>) -> Cmd {
     match preload {
         Some(library) => command.env("LD_PRELOAD", OsString::from(library)),
         None => command.env_remove("LD_PRELOAD"),

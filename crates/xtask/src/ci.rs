@@ -134,7 +134,14 @@ fn clippy() -> Result {
 }
 
 fn test() -> Result {
-    cargo().dir(workspace::root()?).args(["test", "--workspace"]).run()
+    let root = workspace::root()?;
+    cargo().dir(&root).args(["test", "--workspace"]).run()?;
+    // A program that listens to nobody: what it brings with it holds.
+    cargo()
+        .dir(&root)
+        .args(["test", "--package", "tiermalloc", "--features", "fixed-config"])
+        .args(["--test", "with_config", "--test", "configuration", "--test", "first_use"])
+        .run()
 }
 
 /// The driver's tests compile every workload and run it for a moment, those of the Rust workloads run each

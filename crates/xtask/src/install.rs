@@ -4,6 +4,7 @@
 //! DIR/bin/tiermalloc                     looks for ../lib/libtiermalloc.so
 //! DIR/lib/libtiermalloc.so
 //! DIR/lib/libtiermalloc.a
+//! DIR/include/tiermalloc.h
 //! DIR/share/man/man1/tiermalloc.1        what `tiermalloc man` prints
 //! DIR/share/doc/tiermalloc/LICENSE-*
 //! ```
@@ -34,6 +35,7 @@ pub fn run(args: &Args) -> Result {
     put(&built.join("tiermalloc"), &prefix.join("bin"), 0o755)?;
     put(&built.join("libtiermalloc.so"), &prefix.join("lib"), 0o755)?;
     put(&built.join("libtiermalloc.a"), &prefix.join("lib"), 0o644)?;
+    put(&root.join("crates/preload/include/tiermalloc.h"), &prefix.join("include"), 0o644)?;
     match cmd(built.join("tiermalloc")).quiet().arg("man").read() {
         Ok(page) if !page.is_empty() => {
             write(&prefix.join("share/man/man1/tiermalloc.1"), page.as_bytes(), 0o644)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::callgrind;
 use crate::shell::{Result, cmd, require, which};
 use crate::table::Table;
 use crate::workspace;
@@ -15,6 +16,8 @@ use crate::workspace;
 /// The most that `--check` lets pass: the ratio of start-up times, and KiB above the plain program.
 const MOST_RATIO: f64 = 1.15;
 const MOST_RESIDENT_KIB: f64 = 512.0;
+/// The most that a file of 100 lines may add to the start-up.
+const MOST_OF_FILE: f64 = 1.03;
 const MOST_MAPPED_KIB: f64 = 4.0 * 1024.0 * 1024.0;
 
 /// How often the memory of the empty program is read; the median counts.
@@ -29,22 +32,47 @@ pub struct Args {
     /// Fail above a ratio of 1.15, 0.5 MiB of resident memory, or 4 GiB of address space
     #[arg(long)]
     check: bool,
+    /// Measure with a configuration file of 100 lines too; `--check` fails above 1.03 of the start-up without
+    #[arg(long)]
+    conf: bool,
     /// Measure another allocator too, as a preloaded library (may be given again)
     #[arg(long = "peer", value_name = "NAME=PATH.so", value_parser = workspace::parse_peer)]
     peers: Vec<(String, PathBuf)>,
 }
 
-/// What is measured: a name, and what is preloaded. The first is the plain program.
-type Subject = (String, Option<PathBuf>);
+/// What is measured. The first is the plain program, the second the library.
+struct Subject {
+    name: String,
+    preload: Option<PathBuf>,
+    /// The configuration file.
+    file: Option<PathBuf>,
+}
+
+impl Subject {
+    fn new(name: &str, preload: Option<PathBuf>) -> Self {
+        Self { name: name.to_owned(), preload, file: None }
+    }
+}
+
+/// Of [`Subject`]s: the library, and the library with a file.
+const OURS: usize = 1;
+const WITH_FILE: usize = 2;
 
 pub fn run(args: &Args) -> Result {
     require(&["gcc", "true"], "apt-get install gcc coreutils")?;
     let library = workspace::release_library()?;
-    let mut subjects: Vec<Subject> =
-        vec![("plain".to_owned(), None), ("tiermalloc".to_owned(), Some(library))];
-    subjects.extend(args.peers.iter().map(|(name, path)| (name.clone(), Some(path.clone()))));
+    let mut subjects =
+        vec![Subject::new("plain", None), Subject::new("tiermalloc", Some(library.clone()))];
+    if args.conf {
+        let file = Some(hundred_lines()?);
+        subjects.push(Subject { file, ..Subject::new("with a file", Some(library)) });
+    }
+    subjects.extend(args.peers.iter().map(|(name, path)| Subject::new(name, Some(path.clone()))));
 
     let mut above = times(&subjects, args.runs)?;
+    if args.conf {
+        counts(&subjects)?;
+    }
     let program = compile()?;
     above.extend(memory(&subjects, &program, "an empty program", &[])?);
     above.extend(memory(&subjects, &program, "after one malloc(1)", &["malloc"])?);
@@ -60,8 +88,8 @@ fn times(subjects: &[Subject], runs: u32) -> Result<Vec<String>> {
     let mut samples = vec![Vec::new(); subjects.len()];
     // The first runs bring the files into memory and do not count.
     for round in 0..runs + 5 {
-        for ((_, preload), samples) in subjects.iter().zip(&mut samples) {
-            let time = one_start(&program, preload.as_deref())?;
+        for (subject, samples) in subjects.iter().zip(&mut samples) {
+            let time = one_start(&program, subject)?;
             if round >= 5 {
                 samples.push(time);
             }
@@ -71,14 +99,24 @@ fn times(subjects: &[Subject], runs: u32) -> Result<Vec<String>> {
     let mut table = Table::new(headings);
     let mut above = Vec::new();
     let plain = (median(&mut samples[0].clone()), mean(&samples[0]));
-    for (column, ((name, _), samples)) in subjects.iter().zip(&mut samples).enumerate() {
+    let mut ours = f64::INFINITY;
+    for (column, (subject, samples)) in subjects.iter().zip(&mut samples).enumerate() {
         let (median, mean) = (median(samples), mean(samples));
         let ratio = median / plain.0;
         let micro = |seconds: f64| format!("{:.0}", seconds * 1e6);
         let [ratio_shown, of_means] = [ratio, mean / plain.1].map(|r| format!("{r:.3}"));
-        table.row([name.clone(), micro(median), ratio_shown, micro(mean), of_means]);
-        if column == 1 && ratio > MOST_RATIO {
-            above.push(format!("start-up {ratio:.3} of plain, and may be {MOST_RATIO}"));
+        table.row([subject.name.clone(), micro(median), ratio_shown, micro(mean), of_means]);
+        if column == OURS {
+            ours = median;
+            if ratio > MOST_RATIO {
+                above.push(format!("start-up {ratio:.3} of plain, and may be {MOST_RATIO}"));
+            }
+        }
+        let of_ours = median / ours;
+        if column == WITH_FILE && subject.file.is_some() && of_ours > MOST_OF_FILE {
+            above.push(format!(
+                "start-up with a file {of_ours:.3} of that without, and may be {MOST_OF_FILE}"
+            ));
         }
     }
     println!();
@@ -87,16 +125,63 @@ fn times(subjects: &[Subject], runs: u32) -> Result<Vec<String>> {
 }
 
 /// Seconds from the call that starts the program to its end.
-fn one_start(program: &Path, preload: Option<&Path>) -> Result<f64> {
+fn one_start(program: &Path, subject: &Subject) -> Result<f64> {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).env_remove("LD_PRELOAD");
-    if let Some(library) = preload {
+    if let Some(library) = &subject.preload {
         command.env("LD_PRELOAD", library);
+    }
+    if let Some(file) = &subject.file {
+        command.env("TIERMALLOC_CONF_FILE", file);
     }
     let began = Instant::now();
     let status = command.status().map_err(|e| format!("{}: {e}", program.display()))?;
     let time = began.elapsed().as_secs_f64();
     if status.success() { Ok(time) } else { Err(format!("`true` ended with {status}")) }
+}
+
+/// A configuration file of 100 lines as people write them, most of them settings.
+fn hundred_lines() -> Result<PathBuf> {
+    const TEN: &str = "\
+# What the machine's programs have in common, and why.
+pool = \"tiered\"
+
+background = \"automatic\"     # a thread of its own
+release_delay = \"500ms\"
+cache_total = \"64MiB\"
+cache_thread = \"4MiB\"
+quarantine = 4_194_304
+zero_on_free = false
+[some-other-program]
+";
+    let path = workspace::scratch("startup")?.join("hundred.conf");
+    // In all sections but the last this program is meant.
+    let text = TEN.replace("[some-other-program]", "[true]").repeat(9) + TEN;
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
+}
+
+/// Instructions of a start, for each of them.
+fn counts(subjects: &[Subject]) -> Result {
+    if let Err(reason) = callgrind::available() {
+        println!("instructions are not counted: {reason}");
+        return Ok(());
+    }
+    let program = which("true").ok_or("`true` is not installed")?;
+    let mut table = Table::new(["start-up of `true`", "instructions", "above plain"]);
+    let mut plain = 0;
+    for (column, subject) in subjects.iter().enumerate() {
+        let file = subject.file.as_deref().map(|file| ("TIERMALLOC_CONF_FILE", file));
+        let count = callgrind::whole_run(&program, subject.preload.as_deref(), file)?;
+        if column == 0 {
+            plain = count;
+        }
+        let above = count.saturating_sub(plain);
+        table.row([subject.name.clone(), count.to_string(), above.to_string()]);
+    }
+    println!();
+    table.print();
+    Ok(())
 }
 
 /// Memory of the empty program; returns what is above its bar.
@@ -106,14 +191,14 @@ fn memory(subjects: &[Subject], program: &Path, title: &str, args: &[&str]) -> R
     let mut table = Table::new(headings);
     let mut above = Vec::new();
     let mut plain = [0.0; 3];
-    for (column, (name, preload)) in subjects.iter().enumerate() {
-        let [mapped, peak, resident] = readings(program, args, preload.as_deref())?;
+    for (column, subject) in subjects.iter().enumerate() {
+        let [mapped, peak, resident] = readings(program, args, subject)?;
         if column == 0 {
             plain = [mapped, peak, resident];
         }
         let [more_mapped, more_resident] = [mapped - plain[0], resident - plain[2]];
         let cells = [mapped, more_mapped, peak, resident, more_resident];
-        table.row([name.clone()].into_iter().chain(cells.map(|kib| format!("{kib:.0}"))));
+        table.row([subject.name.clone()].into_iter().chain(cells.map(|kib| format!("{kib:.0}"))));
         if column == 1 && more_resident > MOST_RESIDENT_KIB {
             above.push(format!("{title}: {more_resident} KiB more resident than plain"));
         }
@@ -127,13 +212,17 @@ fn memory(subjects: &[Subject], program: &Path, title: &str, args: &[&str]) -> R
 }
 
 /// Medians of `VmSize`, `VmHWM` and `VmRSS`, in KiB.
-fn readings(program: &Path, args: &[&str], preload: Option<&Path>) -> Result<[f64; 3]> {
+fn readings(program: &Path, args: &[&str], subject: &Subject) -> Result<[f64; 3]> {
     let mut columns = [const { Vec::new() }; 3];
     for _ in 0..READINGS {
         let command = cmd(program).quiet().args(args);
-        let command = match preload {
+        let command = match &subject.preload {
             Some(library) => command.env("LD_PRELOAD", library),
             None => command.env_remove("LD_PRELOAD"),
+        };
+        let command = match &subject.file {
+            Some(file) => command.env("TIERMALLOC_CONF_FILE", file),
+            None => command,
         };
         let text = command.read()?;
         let mut lines = text.lines();

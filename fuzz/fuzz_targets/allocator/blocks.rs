@@ -73,7 +73,7 @@ impl Block {
     pub fn rust(size: usize, align: usize) -> Self {
         let layout = Layout::from_size_align(size.max(1), align).expect("a small one");
         // SAFETY: the layout is not empty.
-        let pointer = keeps_errno(|| unsafe { TierMalloc.alloc(layout) });
+        let pointer = keeps_errno(|| unsafe { TierMalloc::new().alloc(layout) });
         Self::adopt(pointer, size.max(1), align, Door::Rust)
     }
 
@@ -83,7 +83,7 @@ impl Block {
         let layout = Layout::from_size_align(size, align).expect("a small one");
         let pointer = keeps_errno(|| match door {
             // SAFETY: the layout is not empty.
-            Door::Rust => unsafe { TierMalloc.alloc_zeroed(layout) },
+            Door::Rust => unsafe { TierMalloc::new().alloc_zeroed(layout) },
             Door::Raw => raw::alloc_zeroed(size, align),
         });
         assert!(!pointer.is_null(), "{size} bytes at {align}: there is memory");
@@ -105,7 +105,7 @@ impl Block {
         let (moved, kept, align) = keeps_errno(|| unsafe {
             match self.door {
                 Door::Rust => {
-                    (TierMalloc.realloc(pointer, self.layout(), size), self.size, self.align)
+                    (TierMalloc::new().realloc(pointer, self.layout(), size), self.size, self.align)
                 }
                 Door::Raw => (raw::realloc(pointer, size), self.live.usable(), 16),
             }
@@ -127,7 +127,7 @@ impl Block {
         // SAFETY: the block is live, with this layout.
         let moved = says(libc::ENOMEM, || unsafe {
             match self.door {
-                Door::Rust => TierMalloc.realloc(pointer, self.layout(), size),
+                Door::Rust => TierMalloc::new().realloc(pointer, self.layout(), size),
                 Door::Raw => raw::realloc(pointer, size),
             }
         });
@@ -152,7 +152,7 @@ impl Block {
         // SAFETY: the block is live and not used any more; this is its size and alignment.
         keeps_errno(|| unsafe {
             match (self.door, sized) {
-                (Door::Rust, true) => TierMalloc.dealloc(pointer, self.layout()),
+                (Door::Rust, true) => TierMalloc::new().dealloc(pointer, self.layout()),
                 (Door::Raw, true) => raw::free_sized(pointer, self.size, self.align),
                 (_, false) => raw::free(pointer),
             }

@@ -142,6 +142,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
     /// Frees everything that is out, checks that nothing is missing, and that it can all be had again.
     pub fn finish(&mut self) {
         self.arena.refuse(Refusals::Never);
+        self.step(&Step::Limits { hard: 0, soft: 0 });
         self.free_pages_are_zero_but_for_the_dirty_ones();
         while !self.live.is_empty() {
             self.step(&Step::Free(0));

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use tiermalloc_page_heap::{FreeError, PageHeap, Past, Put, Span, State};
+use tiermalloc_page_heap::{FreeError, HeapStats, PageHeap, Past, Put, Span, State};
 use tiermalloc_page_map::{MapMemory, PageMap};
 use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::RawFutexMutex;
@@ -44,6 +44,11 @@ pub enum Step {
     ReleaseSome(usize),
     UnmapFree,
     PassTime(u64),
+    /// Set the limits, in MiB, as far as they are there.
+    Limits {
+        hard: usize,
+        soft: usize,
+    },
     /// Free an address at which no large span starts.
     Misuse(usize),
 }
@@ -127,6 +132,9 @@ pub struct Model<'m, const ROOT: usize, const LEAF: usize> {
     pub lost: usize,
     /// Guard pages of the span that the step has freed.
     guards_freed: usize,
+    /// The limits in pages.
+    pub(super) hard: usize,
+    pub(super) soft: usize,
 }
 
 /// Runs `f` over a fresh heap. With `roomy` the map has room for the whole arena beforehand, so that
@@ -149,6 +157,8 @@ pub fn with_model<const ROOT: usize, const LEAF: usize>(
         serial: 0,
         lost: 0,
         guards_freed: 0,
+        hard: usize::MAX,
+        soft: usize::MAX,
     };
     f(&mut model);
     drop(map);
@@ -158,7 +168,9 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
     /// Does one step and checks everything.
     pub fn step(&mut self, step: &Step) {
         self.arena.begin();
+        let before = self.heap.stats();
         self.apply(step);
+        self.check_limits(step, before);
         let lost = self.check() - self.lost;
         let refused = self.arena.refused();
         // The guards of a mapping that the source keeps cannot be made use of.
@@ -173,7 +185,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
             Step::AllocObjects(id) => {
                 let class = Class::from_id(1 + id % CLASSES).unwrap();
                 let span = self.heap.alloc_objects(class);
-                self.must_serve(span.is_some());
+                self.must_serve(span.is_some(), class.pages());
                 if let Some(span) = span {
                     self.add(span, State::Objects, class.pages(), 1, Some(class));
                 }
@@ -182,17 +194,17 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
             Step::PutObjects(n, count) => self.put_objects(n, count),
             Step::AllocLarge { pages, align } => {
                 let span = self.heap.alloc_large(pages, align);
-                self.must_serve(span.is_some());
+                self.must_serve(span.is_some(), pages);
                 if let Some(span) = span {
                     self.add(span, State::Large, pages, align, None);
                 }
             }
             Step::AllocHuge { bytes, align } => {
+                let unit = PAGE.max(tiermalloc_page_heap::PageSource::os_page_size(self.arena));
+                let pages = bytes.next_multiple_of(unit) / PAGE;
                 let span = self.heap.alloc_huge(bytes, align);
-                self.must_serve(span.is_some());
+                self.must_serve(span.is_some(), pages);
                 if let Some(span) = span {
-                    let unit = PAGE.max(tiermalloc_page_heap::PageSource::os_page_size(self.arena));
-                    let pages = bytes.next_multiple_of(unit) / PAGE;
                     // SAFETY: the span is ours.
                     let state = unsafe { span.as_ref() }.state();
                     assert!(matches!(state, State::Huge | State::Large));
@@ -248,6 +260,17 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                 assert_eq!(before.free_pages - after.free_pages, unmapped);
             }
             Step::PassTime(ms) => self.arena.pass_time(ms),
+            Step::Limits { hard, soft } => {
+                let pages = |mib: usize| match mib {
+                    0 => usize::MAX,
+                    _ => (mib << 20) / (PAGE + 9),
+                };
+                (self.hard, self.soft) = (pages(hard), pages(soft));
+                let before = self.heap.hard_limit();
+                assert_eq!(self.heap.set_hard_limit(hard << 20), before);
+                assert_eq!(self.heap.hard_limit(), hard << 20);
+                self.heap.set_soft_limit(soft << 20);
+            }
             Step::Misuse(n) => self.misuse(n),
         }
     }
@@ -256,9 +279,45 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         tiermalloc_page_heap::PageSource::os_page_size(self.arena)
     }
 
-    /// Nobody refused anything: then there is no reason to fail.
-    fn must_serve(&self, served: bool) {
-        assert!(served || self.arena.refused() > 0, "nothing was refused, and yet there is none");
+    /// Nobody refused anything, and it would have been within the limit: then there is no reason to fail.
+    fn must_serve(&self, served: bool, pages: usize) {
+        let stats = self.heap.stats();
+        let in_use = stats.committed_pages - stats.dirty_pages;
+        // Of larger pages some are dirty for good.
+        let full = in_use.saturating_add(pages) > self.hard
+            || self.hard != usize::MAX && self.arena_os_page() > PAGE;
+        assert!(
+            served || full || self.arena.refused() > 0,
+            "nothing was refused, and yet there is none"
+        );
+    }
+
+    /// What the limits promise after a step.
+    fn check_limits(&self, step: &Step, before: HeapStats) {
+        let stats = self.heap.stats();
+        let pages = stats.object_pages + stats.large_pages + stats.huge_pages + stats.dirty_pages;
+        assert_eq!(stats.moving_pages, 0, "nothing is on its way between two steps");
+        assert_eq!(stats.committed_pages, pages + stats.record_bytes / PAGE);
+        // A chunk of records, three kinds of which there are, is what the limit may be exceeded by.
+        let most = before.committed_pages.max(self.hard).saturating_add(3 * 16);
+        // What is clean between two dirty spans that a free joins counts with them.
+        let joins = matches!(
+            step,
+            Step::Free(_) | Step::Resize(..) | Step::UnmapFree | Step::ReleaseSome(_)
+        );
+        assert!(joins || stats.committed_pages <= most, "H6: {stats:?}, {}", self.hard);
+        // What has failed may leave a chunk behind, or have been announced.
+        let told = self.heap.is_tight() == (stats.committed_pages > self.soft);
+        assert!(
+            told || before.record_bytes != stats.record_bytes || self.arena.refused() > 0,
+            "{step:?} {stats:?}"
+        );
+        let used = |stats: &HeapStats| (stats.object_pages, stats.large_pages);
+        let acts = matches!(step, Step::Limits { .. }) || used(&before) != used(&stats);
+        if acts && self.heap.is_tight() && self.arena.refused() == 0 && self.arena_os_page() <= PAGE
+        {
+            assert_eq!(stats.dirty_pages, 0, "free pages go back at once: {step:?} {stats:?}");
+        }
     }
 
     fn add(
@@ -408,7 +467,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
             let same = pages.next_multiple_of(unit) == old;
             assert!(!guarded || now == same.then_some(address), "guards stay where they are");
             if !guarded {
-                self.must_serve(now.is_some());
+                self.must_serve(now.is_some(), pages.saturating_sub(old));
             }
             if let Some(now) = now {
                 self.live[which].start = now / PAGE;

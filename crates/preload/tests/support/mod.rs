@@ -82,13 +82,13 @@ pub fn skipped_on_system(what: &str) -> bool {
     system
 }
 
-fn workspace() -> PathBuf {
+pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The target directory this very test was built into: cargo marks it with a `CACHEDIR.TAG`. That covers
 /// `CARGO_TARGET_DIR`, `--target-dir` and `--target` alike.
-fn target_directory() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let exe = std::env::current_exe().expect("the path of this test");
     exe.ancestors()
         .skip(1)
@@ -157,9 +157,9 @@ pub fn compile(source: &Source<'_>) -> PathBuf {
         let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source.name);
         let directory = target_directory().join("tmp/surface/bin");
         fs::create_dir_all(&directory).expect("a directory for programs");
-        let program = directory.join(output);
         // Another cargo may run these tests at the same time: nobody sees a half-written program.
-        let fresh = directory.join(format!("{}.{}", source.name, std::process::id()));
+        let fresh = directory.join(format!("{output}.{}", std::process::id()));
+        let program = directory.join(output);
         let compiler = if source.name.ends_with(".cc") { "g++" } else { "gcc" };
         let result = Command::new(compiler)
             .args(["-O1", "-g", "-pthread", "-fno-builtin", "-Wall", "-Wextra"])
@@ -215,7 +215,13 @@ pub fn configured(mut command: Command, configuration: &str) -> Command {
 /// The same without the library, whatever this test's own environment says.
 pub fn bare(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for variable in ["LD_PRELOAD", "TIERMALLOC_CONF", "TIERMALLOC_TEST_SYSTEM", "GLIBC_TUNABLES"] {
+    for variable in [
+        "LD_PRELOAD",
+        "TIERMALLOC_CONF",
+        "TIERMALLOC_CONF_FILE",
+        "TIERMALLOC_TEST_SYSTEM",
+        "GLIBC_TUNABLES",
+    ] {
         command.env_remove(variable);
     }
     command

@@ -1,31 +1,47 @@
 //! What a user may choose, and where it is read from.
 //!
-//! [`KEYS`] is the one table: the parser, the messages and the documentation come from it. Everything is
-//! read once, before the first allocation, without allocating and with bounded stack; whatever is wrong is
+//! [`KEYS`] is the one table: the parser, the messages, the commands and the documentation come from it. Everything
+//! is read once, before the first allocation, without allocating and with bounded stack; whatever is wrong is
 //! said in one line on standard error and changes nothing, and all the rest applies.
 //!
 //! | source | what it is |
 //! |---|---|
 //! | built in | [`Config::DEFAULT`] |
-//! | `TIERMALLOC_CONF` | environment variable, `key=value,key=value`; ignored in setuid programs |
+//! | the program | [`TierMalloc::with_config`](crate::TierMalloc::with_config) |
+//! | `tiermalloc_conf` | a symbol that a program in C defines: `const char *tiermalloc_conf = "key=value,..."` |
+//! | `/etc/tiermalloc.conf` | a file, see [`apply_file`] |
+//! | `TIERMALLOC_CONF_FILE` | environment variable, the name of another |
+//! | `TIERMALLOC_CONF` | environment variable, `key=value,key=value` |
 //!
-//! The later one wins.
+//! The later one wins. The variables are ignored in programs that run with more rights than who started them. With
+//! the feature `fixed-config` neither variables nor files are read.
 
+mod builder;
+mod decide;
+mod effective;
 mod environment;
+mod file;
 mod parse;
+mod place;
+mod shown;
 mod table;
 mod value;
 
+pub use effective::{Effective, Sources};
+pub use file::{LONGEST_FILE, LONGEST_LINE, apply_file};
 pub use parse::{Problem, apply};
+pub use place::{Origin, Place, SYSTEM_FILE, Source};
+pub use shown::Shown;
 pub use table::{KEYS, Key};
 pub use value::{Duration, Kind, Refusal, Text, Value};
 
-use core::cell::UnsafeCell;
+pub(crate) use decide::{decide_with, forget_deciding, get};
 
-use tiermalloc_sync::atomic::{AtomicU8, Ordering};
-
-use crate::line::Line;
-use crate::pools;
+/// What is in force, with the source of each value; decided at the first allocation, or by this call if it comes
+/// earlier.
+pub fn effective() -> &'static Effective {
+    decide::effective()
+}
 
 /// Who serves an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +60,19 @@ pub enum Pool {
     Guarded = 3,
     /// The system's own allocator; this one does nothing.
     System = 4,
+}
+
+impl Pool {
+    /// As a user writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tiered => "tiered",
+            Self::Central => "central",
+            Self::Hardened => "hardened",
+            Self::Guarded => "guarded",
+            Self::System => "system",
+        }
+    }
 }
 
 /// Whether there is a thread that gives memory back while the program does something else.
@@ -141,8 +170,8 @@ impl Config {
         soft_limit: 0,
         hard_limit: 0,
         at_hard_limit: AtLimit::Fail,
-        cache_total: 64 << 20,
-        cache_thread: 4 << 20,
+        cache_total: 128 << 20,
+        cache_thread: 16 << 20,
         release_delay: Duration::from_ms(500),
         release_rate: 0,
         thp: HugePages::Default,
@@ -161,83 +190,3 @@ impl Default for Config {
         Self::DEFAULT
     }
 }
-
-/// Nobody has asked yet.
-const UNDECIDED: u8 = 0;
-/// A thread reads the sources at this moment.
-const DECIDING: u8 = 1;
-const DECIDED: u8 = 2;
-
-/// What was decided, once.
-struct Decision {
-    state: AtomicU8,
-    config: UnsafeCell<Config>,
-}
-
-// SAFETY: written by the one thread that made the state `DECIDING`, read after `DECIDED` only.
-unsafe impl Sync for Decision {}
-
-static DECISION: Decision =
-    Decision { state: AtomicU8::new(UNDECIDED), config: UnsafeCell::new(Config::DEFAULT) };
-
-/// What is in force, decided now if need be.
-#[inline]
-pub(crate) fn get() -> &'static Config {
-    if DECISION.state.load(Ordering::Acquire) != DECIDED {
-        decide();
-    }
-    // SAFETY: decided, so nobody writes any more.
-    unsafe { &*DECISION.config.get() }
-}
-
-#[cold]
-#[inline(never)]
-fn decide() {
-    loop {
-        match DECISION.state.compare_exchange(
-            UNDECIDED,
-            DECIDING,
-            Ordering::Acquire,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => {
-                let mut config = read();
-                pools::settle(&mut config);
-                // SAFETY: ours alone while it is being decided.
-                unsafe { *DECISION.config.get() = config };
-                DECISION.state.store(DECIDED, Ordering::Release);
-                return;
-            }
-            Err(DECIDED) => return,
-            // Reading takes microseconds and calls nobody. Not for ever: see `forget_deciding`.
-            Err(_) => tiermalloc_sync::spin_hint(),
-        }
-    }
-}
-
-/// In the child of a fork: the thread that was deciding, if one was, does not exist.
-pub(crate) fn forget_deciding() {
-    let state = &DECISION.state;
-    let _ = state.compare_exchange(DECIDING, UNDECIDED, Ordering::Relaxed, Ordering::Relaxed);
-}
-
-/// Puts all sources together.
-fn read() -> Config {
-    let mut config = Config::DEFAULT;
-    if let Some(text) = environment::variable(b"TIERMALLOC_CONF") {
-        let mut told = 0;
-        apply(&mut config, text, &mut |problem| {
-            told += 1;
-            match told {
-                ..=MOST_LINES => problem.line(Line::new().text("TIERMALLOC_CONF: ")).print(),
-                TOO_MANY => Line::new().text("TIERMALLOC_CONF: and more of the kind").print(),
-                _ => {}
-            }
-        });
-    }
-    config
-}
-
-/// Lines that one source may cost; a last one says that there would be more.
-const MOST_LINES: usize = 16;
-const TOO_MANY: usize = MOST_LINES + 1;

@@ -1,9 +1,9 @@
-//! `key=value,key=value`: read without allocating, whatever it is.
+//! `key=value,key=value`: read without allocating, whatever it is; and what can be wrong with it, or a file, in words.
 
 use core::fmt;
 
 use super::value::Refusal;
-use super::{Config, KEYS, Key, Kind, Text};
+use super::{Config, KEYS, Key, Kind, LONGEST_FILE, LONGEST_LINE, Text};
 use crate::line::Line;
 
 /// Longest key that a misspelt one is compared with, in bytes.
@@ -38,35 +38,86 @@ pub enum Problem<'a> {
         /// Whether it could be read at all.
         out_of_range: bool,
     },
+    /// In a file: what should be a quoted text is none.
+    BadQuotes {
+        /// All of the line.
+        setting: &'a [u8],
+    },
+    /// In a file: what should be `[program]` is not. What is below it belongs to nobody.
+    BadSection {
+        /// All of the line.
+        line: &'a [u8],
+    },
+    /// In a file: the line is longer than [`LONGEST_LINE`].
+    LongLine {
+        /// Its beginning.
+        start: &'a [u8],
+    },
+    /// The file is longer than [`LONGEST_FILE`].
+    LongFile,
+    /// There is a NUL byte in the file: it is no text, and is read no further.
+    NoText,
+    /// The file cannot be opened or read.
+    Unreadable {
+        /// The system's number for why.
+        error: i32,
+    },
+    /// It is a directory, a pipe, a device.
+    NoFile,
 }
 
 /// Applies each setting of `text` to `config`, and tells `report` of each that cannot be.
 ///
 /// Settings stand between commas; around them, their keys and their values blanks do not matter.
 pub fn apply(config: &mut Config, text: &[u8], report: &mut dyn FnMut(&Problem<'_>)) {
+    apply_each(config, text, &mut |outcome| {
+        if let Err(problem) = outcome {
+            report(&problem);
+        }
+    });
+}
+
+/// [`apply`], telling of each setting the number of its key, or the problem.
+pub(super) fn apply_each(
+    config: &mut Config,
+    text: &[u8],
+    told: &mut dyn FnMut(Result<usize, Problem<'_>>),
+) {
     for setting in text.split(|&byte| byte == b',') {
         let setting = setting.trim_ascii();
-        if setting.is_empty() {
-            continue;
-        }
-        if let Err(problem) = apply_one(config, setting) {
-            report(&problem);
+        if !setting.is_empty() {
+            told(apply_one(config, setting));
         }
     }
 }
 
-fn apply_one<'a>(config: &mut Config, setting: &'a [u8]) -> Result<(), Problem<'a>> {
+/// Applies `key=value`; the number of its key.
+fn apply_one<'a>(config: &mut Config, setting: &'a [u8]) -> Result<usize, Problem<'a>> {
     let Some(equals) = setting.iter().position(|&byte| byte == b'=') else {
         return Err(Problem::NoValue { setting });
     };
-    let (name, value) = (setting[..equals].trim_ascii(), setting[equals + 1..].trim_ascii());
-    let Some(key) = KEYS.iter().find(|key| key.name.as_bytes() == name) else {
+    assign(config, setting[..equals].trim_ascii(), setting[equals + 1..].trim_ascii())
+}
+
+/// Gives the key of that name that value; the number of the key.
+pub(super) fn assign<'a>(
+    config: &mut Config,
+    name: &'a [u8],
+    value: &'a [u8],
+) -> Result<usize, Problem<'a>> {
+    // Most of those that are as long begin with another letter.
+    let is_named = |key: &Key| {
+        let known = key.name.as_bytes();
+        known.len() == name.len() && known.first() == name.first() && known == name
+    };
+    let Some(number) = KEYS.iter().position(is_named) else {
         return Err(Problem::UnknownKey { key: name, value, nearest: nearest(name) });
     };
+    let key = &KEYS[number];
     match key.kind.read(value) {
         Ok(value) => {
-            (key.set)(config, value);
-            Ok(())
+            (key.set)(config, &value);
+            Ok(number)
         }
         Err(why) => Err(Problem::BadValue { key, value, out_of_range: why == Refusal::OutOfRange }),
     }
@@ -114,8 +165,42 @@ impl Problem<'_> {
                 };
                 line.text("; it is ignored")
             }
+            Self::BadQuotes { setting } => line
+                .quoted(setting, SHOWN)
+                .text(": the quotes do not enclose one plain text; it is ignored"),
+            Self::BadSection { line: all } => line
+                .quoted(all, SHOWN)
+                .text(": not of the form [program]; it is ignored with all settings below it"),
+            Self::LongLine { start } => line
+                .quoted(start, SHOWN)
+                .text(": longer than ")
+                .digits(LONGEST_LINE, 10)
+                .text(" bytes; it is ignored"),
+            Self::LongFile => line
+                .text("the file is longer than ")
+                .digits(LONGEST_FILE >> 10, 10)
+                .text(" KiB; it is ignored from here on"),
+            Self::NoText => line.text("the file is not text; it is ignored from here on"),
+            Self::Unreadable { error } => {
+                reason(line.text("cannot be read ("), error).text("); it is ignored")
+            }
+            Self::NoFile => line.text("not a regular file; it is ignored"),
         }
     }
+}
+
+/// The system's reasons, as far as they are likely.
+fn reason(line: Line, error: i32) -> Line {
+    let words = match error {
+        libc::ENOENT | libc::ENOTDIR => "no such file",
+        libc::EACCES | libc::EPERM => "permission denied",
+        libc::ENAMETOOLONG => "its name is too long",
+        libc::ELOOP => "too many symbolic links",
+        libc::EMFILE | libc::ENFILE => "too many open files",
+        libc::EIO => "its medium is damaged",
+        _ => return line.text("error ").digits(error.unsigned_abs() as usize, 10),
+    };
+    line.text(words)
 }
 
 fn words_of(line: Line, words: &[&str]) -> Line {

@@ -14,7 +14,8 @@ pub struct Key {
     pub meaning: &'static str,
     /// The value that a configuration has.
     pub get: fn(&Config) -> Value,
-    pub(super) set: fn(&mut Config, Value),
+    /// By reference: a value may be a text, which is long.
+    pub(super) set: fn(&mut Config, &Value),
 }
 
 /// A key whose field is a word, by its place among the words.
@@ -29,7 +30,7 @@ macro_rules! choice {
                 Value::Choice(words.iter().position(|word| *word == config.$field).unwrap_or(0))
             },
             set: |config, value| {
-                if let Value::Choice(word) = value {
+                if let Value::Choice(word) = *value {
                     config.$field = [$($value),+][word];
                 }
             },
@@ -46,7 +47,7 @@ macro_rules! plain {
             meaning: $meaning,
             get: |config| Value::$variant(config.$field),
             set: |config, value| {
-                if let Value::$variant(value) = value {
+                if let Value::$variant(value) = *value {
                     config.$field = value;
                 }
             },
@@ -204,7 +205,7 @@ mod tests {
             };
             for value in values {
                 let mut config = Config::DEFAULT;
-                (key.set)(&mut config, value);
+                (key.set)(&mut config, &value);
                 assert_eq!((key.get)(&config), value, "{}", key.name);
             }
         }

@@ -158,7 +158,7 @@ impl Kind {
         match *self {
             Self::Choice(words) => words
                 .iter()
-                .position(|word| text.eq_ignore_ascii_case(word.as_bytes()))
+                .position(|word| is(text, word))
                 // Where one may choose between on and off, the other words for these do as well.
                 .or_else(|| {
                     let word = if switch(text)? { "on" } else { "off" };
@@ -169,7 +169,7 @@ impl Kind {
             Self::Flags(words) => flags(text, words).map(Value::Flags).ok_or(Refusal::Unreadable),
             Self::Switch => switch(text).map(Value::Switch).ok_or(Refusal::Unreadable),
             Self::Bytes { least, most, none } => {
-                if none && text.eq_ignore_ascii_case(b"none") {
+                if none && is(text, "none") {
                     return Ok(Value::Bytes(0));
                 }
                 let bytes = scaled(text, UNITS).ok_or(Refusal::Unreadable)?;
@@ -180,7 +180,7 @@ impl Kind {
                 }
             }
             Self::Duration { least, most, none } => {
-                if none && (text.eq_ignore_ascii_case(b"none") || text == b"0") {
+                if none && (is(text, "none") || text == b"0") {
                     return Ok(Value::Duration(Duration::NONE));
                 }
                 let time = Duration(scaled(text, TIMES).ok_or(Refusal::Unreadable)?);
@@ -192,36 +192,63 @@ impl Kind {
             Self::Text => Text::new(text).map(Value::Text).ok_or(Refusal::Unreadable),
         }
     }
+
+    /// Whether a value, as a program may have made it, is one of this kind.
+    pub fn holds(&self, value: &Value) -> bool {
+        match (*self, *value) {
+            (Self::Choice(words), Value::Choice(n)) => n < words.len(),
+            (Self::Flags(words), Value::Flags(bits)) => bits >> words.len() == 0,
+            (Self::Bytes { least, most, none }, Value::Bytes(bytes)) => {
+                (none && bytes == 0) || (least..=most).contains(&bytes)
+            }
+            (Self::Duration { least, most, none }, Value::Duration(time)) => {
+                (none && time == Duration::NONE) || (least..=most).contains(&time)
+            }
+            (Self::Switch, Value::Switch(_)) | (Self::Text, Value::Text(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a text is that word, capital letters or not.
+#[inline(always)]
+fn is(text: &[u8], word: &str) -> bool {
+    let word = word.as_bytes();
+    text.len() == word.len()
+        && text.iter().zip(word).all(|(a, b)| a == b || a.eq_ignore_ascii_case(b))
 }
 
 /// A bit for each of the words that stand in `text`, joined by `+`.
 fn flags(text: &[u8], words: &[&str]) -> Option<u32> {
-    if text.eq_ignore_ascii_case(b"off") || text.eq_ignore_ascii_case(b"none") {
+    if is(text, "off") || is(text, "none") {
         return Some(0);
     }
     text.split(|&byte| byte == b'+').map(<[u8]>::trim_ascii).try_fold(0, |bits, part| {
-        let at = words.iter().position(|word| part.eq_ignore_ascii_case(word.as_bytes()))?;
+        let at = words.iter().position(|word| is(part, word))?;
         Some(bits | 1 << at)
     })
 }
 
 fn switch(text: &[u8]) -> Option<bool> {
-    let is = |words: [&str; 4]| words.iter().any(|w| text.eq_ignore_ascii_case(w.as_bytes()));
-    if is(["true", "on", "yes", "1"]) {
+    let any = |words: [&str; 4]| words.iter().any(|word| is(text, word));
+    if any(["true", "on", "yes", "1"]) {
         return Some(true);
     }
-    is(["false", "off", "no", "0"]).then_some(false)
+    any(["false", "off", "no", "0"]).then_some(false)
 }
 
 /// A decimal number with an optional fraction and a unit. What is more than a `u64` holds is the most
 /// that it holds: that is out of every range.
 fn scaled(text: &[u8], units: &[(&str, u64)]) -> Option<u64> {
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let whole = digits(text);
-    if whole == 0 {
+    let (mut whole, mut rest) = (0u64, text);
+    while let Some((&digit @ b'0'..=b'9', behind)) = rest.split_first() {
+        whole = whole.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        rest = behind;
+    }
+    if rest.len() == text.len() {
         return None;
     }
-    let (number, mut rest) = text.split_at(whole);
     let mut fraction: &[u8] = &[];
     if let Some(behind) = rest.strip_prefix(b".") {
         let places = digits(behind);
@@ -231,10 +258,10 @@ fn scaled(text: &[u8], units: &[(&str, u64)]) -> Option<u64> {
         (fraction, rest) = behind.split_at(places);
     }
     let unit = rest.trim_ascii();
-    let scale = units.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name.as_bytes()))?.1;
-    let whole = number
-        .iter()
-        .fold(0u64, |n, &digit| n.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    let scale = units.iter().find(|(name, _)| is(unit, name))?.1;
+    if fraction.is_empty() {
+        return Some(whole.saturating_mul(scale));
+    }
     // Ten places say more than any unit holds.
     let (mut parts, mut tenth) = (0u128, u128::from(scale));
     for &digit in fraction.iter().take(10) {

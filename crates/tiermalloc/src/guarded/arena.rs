@@ -9,11 +9,12 @@ use tiermalloc_page_heap::{PageHeap, Span, State};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
 use tiermalloc_sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use tiermalloc_sync::{Mutex, RawFutexMutex, force_unlock, leak_locked, sys};
+use tiermalloc_sync::{Mutex, Patience, RawFutexMutex, force_unlock, leak_locked, sys};
 
 use super::pages::ClosedPages;
 use super::place::Place;
 use crate::pools::Beside;
+use crate::state::heap;
 
 /// Blocks in the queue, however small they are: each keeps two pages of addresses and a record of 64 bytes.
 const MOST_WAITING: usize = 32 * 1024;
@@ -24,6 +25,8 @@ pub(super) struct Arena {
     queue: Mutex<RawFutexMutex, Queue>,
     /// Bytes of live blocks.
     live: AtomicUsize,
+    /// Bytes of open pages.
+    open: AtomicUsize,
 }
 
 /// What was freed, oldest first, linked through the records.
@@ -79,6 +82,11 @@ impl Block {
     }
 }
 
+/// Whole pages of the heap's for so many open bytes: what the limits count.
+fn pages_of(open: usize) -> usize {
+    open.div_ceil(PAGE_SIZE)
+}
+
 /// Null while the pool does not serve.
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
 
@@ -113,6 +121,21 @@ impl Arena {
     /// A block of `size` bytes at `align`, open.
     pub(super) fn alloc(&self, size: usize, align: usize) -> Option<Block> {
         let place = Place::of(size, align, sys::os_page_size())?;
+        // The limits are for all that a program has, whoever has made it.
+        if !heap().commit_elsewhere(pages_of(place.open)) {
+            return None;
+        }
+        let block = self.alloc_at(&place, size, align);
+        match block {
+            Some(_) => {
+                self.open.fetch_add(place.open, Ordering::Relaxed);
+            }
+            None => heap().uncommit_elsewhere(pages_of(place.open)),
+        }
+        block
+    }
+
+    fn alloc_at(&self, place: &Place, size: usize, align: usize) -> Option<Block> {
         let (pages, align_pages) = (place.bytes >> PAGE_SHIFT, place.align >> PAGE_SHIFT);
         let span = self.heap.alloc_large(pages, align_pages).or_else(|| {
             // What waits, or lies free in pieces, may be all the addresses that there are.
@@ -168,11 +191,14 @@ impl Arena {
     pub(super) unsafe fn retire(&self, block: &Block, most: usize) {
         self.live.fetch_sub(block.size, Ordering::Relaxed);
         let (start, bytes) = block.open();
+        // What cannot be closed stays, and counts.
         // SAFETY: nobody uses the block any more; its pages were opened in one piece.
         if bytes > 0 && !unsafe { self.heap.source().close(start, bytes) } {
             // Its addresses are never used again.
             return;
         }
+        self.open.fetch_sub(bytes, Ordering::Relaxed);
+        heap().uncommit_elsewhere(pages_of(bytes));
         let mut queue = self.queue.lock();
         if let Some(record) = self.record_at(block.start) {
             queue.push(record);
@@ -203,15 +229,22 @@ impl Arena {
         self.heap.unmap_free();
     }
 
-    pub(super) fn figures(&self) -> Beside {
-        let pages = self.heap.stats();
-        let waiting = self.queue.lock().bytes;
-        Beside {
+    /// `None`: somebody has had a lock for longer than there is patience.
+    pub(super) fn figures(&self, patience: &mut Patience) -> Option<Beside> {
+        let pages = self.heap.stats_within(patience)?;
+        let (waiting, blocks) = {
+            let queue = tiermalloc_sync::lock_within(&self.queue, patience)?;
+            (queue.bytes, queue.blocks)
+        };
+        Some(Beside {
             live: self.live.load(Ordering::Relaxed),
+            live_blocks: pages.large_spans.saturating_sub(blocks),
+            open: self.open.load(Ordering::Relaxed),
             waiting,
             mapped: (pages.reserved_pages << PAGE_SHIFT) + pages.record_bytes,
             metadata: pages.record_live_bytes,
-        }
+            metadata_free: pages.record_bytes - pages.record_live_bytes,
+        })
     }
 
     pub(super) fn lock_for_fork(&self) {

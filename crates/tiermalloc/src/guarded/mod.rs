@@ -29,6 +29,7 @@ use core::ptr;
 
 use tiermalloc_size_class::{Class, class_of};
 
+use tiermalloc_sync::Patience;
 use tiermalloc_sync::atomic::{AtomicPtr, Ordering};
 
 use crate::pools::Beside;
@@ -163,9 +164,9 @@ pub(crate) fn unmap_free() {
     }
 }
 
-/// What the pool holds.
-pub(crate) fn figures() -> Beside {
-    arena().map_or_else(Beside::default, |arena| arena.figures())
+/// What the pool holds. `None`: somebody has had a lock for longer than there is patience.
+pub(crate) fn figures(patience: &mut Patience) -> Option<Beside> {
+    arena().map_or_else(|| Some(Beside::default()), |arena| arena.figures(patience))
 }
 
 /// Takes the locks, before a fork.

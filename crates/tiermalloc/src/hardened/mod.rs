@@ -22,6 +22,7 @@ use core::ptr::{self, NonNull};
 use tiermalloc_central_cache::Past;
 use tiermalloc_page_heap::Span;
 use tiermalloc_size_class::{Class, class_of};
+use tiermalloc_sync::Patience;
 
 use crate::config;
 use crate::fatal;
@@ -136,9 +137,9 @@ pub(crate) fn verify() {
     });
 }
 
-/// Bytes in the quarantine.
-pub(crate) fn held() -> usize {
-    QUARANTINE.bytes()
+/// Calls `each` for the class of every object in the quarantine; `false`: not of all, for want of patience.
+pub(crate) fn held(patience: &mut Patience, each: impl FnMut(Class)) -> bool {
+    QUARANTINE.classes(patience, each)
 }
 
 /// Takes the quarantine's locks, before a fork.

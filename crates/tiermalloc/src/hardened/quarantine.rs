@@ -5,7 +5,9 @@
 //! (Knuth, The Art of Computer Programming 3, 6.4, algorithms L and R).
 
 use tiermalloc_size_class::Class;
-use tiermalloc_sync::{CachePadded, Mutex, RawFutexMutex, force_unlock, leak_locked};
+use tiermalloc_sync::{
+    CachePadded, Mutex, Patience, RawFutexMutex, force_unlock, leak_locked, lock_within,
+};
 
 const SHARDS: usize = 16;
 /// Objects that a shard holds, however small they are.
@@ -61,8 +63,16 @@ impl Quarantine {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().bytes).sum()
+    /// Calls `each` for the class of every object; `false`: not of all, because somebody holds a lock for
+    /// longer than the caller has patience.
+    pub(super) fn classes(&self, patience: &mut Patience, mut each: impl FnMut(Class)) -> bool {
+        self.shards.iter().all(|shard| match lock_within(shard, patience) {
+            Some(shard) => {
+                shard.for_each(&mut |_, class| each(class));
+                true
+            }
+            None => false,
+        })
     }
 
     pub(super) fn lock_for_fork(&self) {

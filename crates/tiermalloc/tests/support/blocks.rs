@@ -118,7 +118,7 @@ impl Block {
     pub fn rust(size: usize, align: usize) -> Self {
         let layout = Layout::from_size_align(size, align).unwrap();
         // SAFETY: the layout is not empty.
-        Self::adopt(unsafe { TierMalloc.alloc(layout) }, size, align, Door::Rust)
+        Self::adopt(unsafe { TierMalloc::new().alloc(layout) }, size, align, Door::Rust)
     }
 
     /// A4.
@@ -127,7 +127,7 @@ impl Block {
             Door::Rust => {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 // SAFETY: the layout is not empty.
-                unsafe { TierMalloc.alloc_zeroed(layout) }
+                unsafe { TierMalloc::new().alloc_zeroed(layout) }
             }
             _ => raw::alloc_zeroed(size, align),
         };
@@ -145,7 +145,7 @@ impl Block {
         // C programs may use all of the usable size, Rust ones what they asked for.
         let (moved, kept, align) = if self.door == Door::Rust {
             // SAFETY: the block is live, with this layout.
-            let moved = unsafe { TierMalloc.realloc(pointer, self.layout(), size) };
+            let moved = unsafe { TierMalloc::new().realloc(pointer, self.layout(), size) };
             (moved, self.size, self.align)
         } else {
             // SAFETY: the block is live.
@@ -165,7 +165,7 @@ impl Block {
         // SAFETY: the block is live and not used any more; this is its size and alignment.
         unsafe {
             match (self.door, sized) {
-                (Door::Rust, true) => TierMalloc.dealloc(pointer, self.layout()),
+                (Door::Rust, true) => TierMalloc::new().dealloc(pointer, self.layout()),
                 (_, true) => raw::free_sized(pointer, self.size, self.align),
                 (_, false) => raw::free(pointer),
             }

@@ -1,0 +1,381 @@
+//! Limits on what the heap may make resident.
+//!
+//! What counts, in pages (*committed*): spans in use, whole, touched or not; free pages that may be
+//! resident; huge and guarded allocations; spans that are on their way between two of these; and records.
+//! Free pages that are clean cost nothing and do not count. Each page is taken to cost nine bytes more, for
+//! its entries in the page map, whether they are touched or not.
+//!
+//! Committed pages grow where clean pages become somebody's: when a span is cut, when a large one grows
+//! into its neighbour, when a mapping is made or lengthened. There, and nowhere else, the *hard* limit is
+//! asked, under the lock, before anything has changed. If it says no, free dirty pages go back first, outside
+//! the lock; only without any more of these the allocation fails. Above the *soft* limit nothing fails, but
+//! free pages go back as soon as they are free.
+//!
+//! What counts as dirty may be clean, never the other way round: a span has one dirty interval. So a free can make
+//! more pages count than the limit allows, and makes none resident.
+//!
+//! Invariant H6: no allocation leaves more pages committed than the hard limit, apart from a chunk of records.
+
+use tiermalloc_size_class::PAGE_SIZE;
+use tiermalloc_sync::MutexGuard;
+use tiermalloc_sync::atomic::{AtomicBool, Ordering};
+
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::release::KEEP;
+use crate::source::PageSource;
+
+/// Bytes of the page map for each page.
+const MAP_BYTES: usize = 9;
+/// Fewest pages that go back at once when there is no room (512 KiB): a system call for each page would take
+/// its time.
+const AT_ONCE: usize = if cfg!(tiermalloc_loom) { 1 } else { 64 };
+/// How often who needs room waits for those who are giving pages back at this moment, in milliseconds.
+const PATIENCE: usize = 200;
+
+/// The limits, under the lock; in pages, and as they were set.
+pub(crate) struct Limits {
+    hard: usize,
+    soft: usize,
+    /// Whether there is any limit.
+    pub(crate) any: bool,
+    hard_bytes: usize,
+    soft_bytes: usize,
+    /// Pages that were committed and are being given back.
+    moving: usize,
+    /// The same of threads that do not exist in this process.
+    lost: usize,
+    /// Pages that somebody else has and that count with the heap's.
+    elsewhere: usize,
+    /// Allocations that the hard limit has refused.
+    refused: usize,
+}
+
+impl Limits {
+    pub(crate) const fn new() -> Self {
+        Self {
+            hard: usize::MAX,
+            soft: usize::MAX,
+            any: false,
+            hard_bytes: 0,
+            soft_bytes: 0,
+            moving: 0,
+            lost: 0,
+            elsewhere: 0,
+            refused: 0,
+        }
+    }
+}
+
+impl Limits {
+    fn note_any(&mut self) {
+        self.any = self.hard != usize::MAX || self.soft != usize::MAX;
+    }
+}
+
+/// Whole pages, with their entries in the page map, within so many bytes; 0 bytes are no limit.
+const fn pages_within(bytes: usize) -> usize {
+    if bytes == 0 { usize::MAX } else { bytes / (PAGE_SIZE + MAP_BYTES) }
+}
+
+impl Inner {
+    /// What counts at this moment (pages).
+    pub(crate) fn committed(&self) -> usize {
+        let stats = &self.stats;
+        stats.object_pages
+            + stats.large_pages
+            + stats.huge_pages
+            + stats.dirty_pages
+            + self.limits.moving
+            + self.limits.lost
+            + self.limits.elsewhere
+            + self.records.reserved_bytes() / PAGE_SIZE
+    }
+
+    /// What of it would stay if all free pages went back.
+    fn in_use(&self) -> usize {
+        self.committed() - self.stats.dirty_pages - self.limits.moving
+    }
+
+    /// Whether so many pages more may be committed. Also none at all may be too many: where a free has joined two
+    /// dirty spans, what is clean between them counts as dirty, and who is given it makes it so.
+    #[inline]
+    pub(crate) fn may_commit(&self, pages: usize) -> bool {
+        self.limits.hard == usize::MAX || self.beyond(pages) == 0
+    }
+
+    /// Whether a span may be cut for which so many pages more are committed.
+    #[cold]
+    pub(crate) fn may_cut(&self, pages: usize, tight: &AtomicBool) -> bool {
+        let fits = self.may_commit(pages);
+        if fits && self.limits.soft != usize::MAX {
+            // Relaxed, under the lock: a hint.
+            tight.store(self.committed() + pages > self.limits.soft, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// By how many pages the hard limit would be exceeded with `pages` more.
+    #[cold]
+    fn beyond(&self, pages: usize) -> usize {
+        self.committed().saturating_add(pages).saturating_sub(self.limits.hard)
+    }
+
+    /// Committed pages that are nobody's for a while, because they are being given back.
+    pub(crate) fn begin_move(&mut self, pages: usize) {
+        self.limits.moving += pages;
+    }
+
+    /// The end of it. What has not gone back is counted elsewhere again.
+    pub(crate) fn end_move(&mut self, pages: usize) {
+        self.limits.moving -= pages;
+    }
+
+    /// Free dirty pages that the soft limit wants to go back.
+    fn above_soft(&self) -> usize {
+        if self.limits.soft == usize::MAX {
+            return 0;
+        }
+        self.committed().saturating_sub(self.limits.soft).min(self.stats.dirty_pages)
+    }
+
+    pub(crate) fn moving_pages(&self) -> usize {
+        self.limits.moving + self.limits.lost
+    }
+
+    pub(crate) fn refused(&self) -> usize {
+        self.limits.refused
+    }
+}
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// Sets the hard limit: bytes that may be resident, as the crate's documentation of limits counts them;
+    /// 0 for none. Returns the one before. What is in use already stays; allocations that need more pages fail
+    /// until enough has been freed.
+    pub fn set_hard_limit(&self, bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.limits.hard = pages_within(bytes);
+        inner.limits.note_any();
+        core::mem::replace(&mut inner.limits.hard_bytes, bytes)
+    }
+
+    /// Sets the soft limit, from which on free pages go back as soon as they are free; 0 for none. Returns the
+    /// one before.
+    pub fn set_soft_limit(&self, bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        inner.limits.soft = pages_within(bytes);
+        inner.limits.note_any();
+        inner.worth_a_thought = if bytes == 0 { KEEP + 1 } else { 0 };
+        let before = core::mem::replace(&mut inner.limits.soft_bytes, bytes);
+        self.relieve(inner);
+        before
+    }
+
+    /// The hard limit in bytes, 0 if there is none.
+    pub fn hard_limit(&self) -> usize {
+        self.inner.lock().limits.hard_bytes
+    }
+
+    /// Bytes that count against the limits at this moment.
+    pub fn committed_bytes(&self) -> usize {
+        self.inner.lock().committed() * PAGE_SIZE
+    }
+
+    /// Whether more is committed than the soft limit; one load, a moment old.
+    #[inline]
+    pub fn is_tight(&self) -> bool {
+        // Relaxed: a hint.
+        self.tight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hard limit would let `bytes` bytes more be committed if all free pages went back.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let inner = self.inner.lock();
+        inner.in_use().saturating_add(bytes.div_ceil(PAGE_SIZE)) <= inner.limits.hard
+    }
+
+    /// Bytes that count against the limits and that nobody could give back.
+    pub fn in_use_bytes(&self) -> usize {
+        self.inner.lock().in_use() * PAGE_SIZE
+    }
+
+    /// Whether `bytes` bytes are within the hard limit at all.
+    pub fn may_ever_have(&self, bytes: usize) -> bool {
+        bytes.div_ceil(PAGE_SIZE) <= self.inner.lock().limits.hard
+    }
+
+    /// How many allocations the hard limit has refused.
+    pub fn refusals(&self) -> usize {
+        self.inner.lock().refused()
+    }
+
+    /// In the child of a fork, under no lock: what other threads were giving back is not given back here.
+    pub fn forget_moving(&self) {
+        let limits = &mut self.inner.lock().limits;
+        limits.lost += core::mem::take(&mut limits.moving);
+    }
+
+    /// After pages were committed or freed: says whether there are more than the soft limit, and gives back
+    /// free ones if so. Gives the lock up.
+    #[inline]
+    pub(crate) fn mind_soft_limit<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
+        if inner.limits.soft != usize::MAX {
+            self.relieve(inner);
+        }
+    }
+
+    /// After a span was cut, where more is committed than the soft limit: what is cached above goes back, and what
+    /// is free.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn relieve_after_cut(&self) {
+        if let Some(relief) = self.relief {
+            relief();
+        }
+        self.relieve(self.inner.lock());
+    }
+
+    #[cold]
+    fn relieve<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
+        self.note(&inner);
+        let mut excess = inner.above_soft();
+        drop(inner);
+        while excess > 0 {
+            match self.release_step(excess, true) {
+                Some(pages) => excess = excess.saturating_sub(pages),
+                None => break,
+            }
+        }
+    }
+
+    /// Finds out and says whether more is committed than the soft limit.
+    #[inline]
+    pub(crate) fn note_soft_limit(&self, inner: &Inner) -> bool {
+        inner.limits.soft != usize::MAX && self.note(inner)
+    }
+
+    #[cold]
+    fn note(&self, inner: &Inner) -> bool {
+        let tight = inner.committed() > inner.limits.soft;
+        if tight != self.is_tight() {
+            // Relaxed, under the lock: a hint.
+            self.tight.store(tight, Ordering::Relaxed);
+        }
+        tight
+    }
+
+    /// Makes it possible to cut `pages` pages, which has failed: by room under the hard limit, if that is what is
+    /// missing, else by a region of `region` pages. `true`: it is worth another try.
+    #[cold]
+    pub(crate) fn provide(&self, pages: usize, region: usize) -> bool {
+        // A region is clean, so all of what is cut from it will count.
+        let fits = self.inner.lock().may_commit(pages);
+        if fits { self.grow(region) } else { self.make_room(pages) }
+    }
+
+    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever does
+    /// not make it says so to [`uncommit_huge`](Self::uncommit_huge).
+    pub(crate) fn commit_huge(&self, pages: usize) -> bool {
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.may_commit(pages) {
+                inner.stats.huge_pages += pages;
+                if self.note_soft_limit(&inner) {
+                    drop(inner);
+                    self.relieve_after_cut();
+                }
+                return true;
+            }
+            drop(inner);
+            if !self.make_room(pages) {
+                return false;
+            }
+        }
+    }
+
+    pub(crate) fn uncommit_huge(&self, pages: usize) {
+        let mut inner = self.inner.lock();
+        inner.stats.huge_pages -= pages;
+        self.mind_soft_limit(inner);
+    }
+
+    /// Counts pages that the caller is about to make resident and that are none of the heap's, if the hard limit
+    /// allows. `false`: it does not.
+    ///
+    /// Cost: the lock.
+    pub fn commit_elsewhere(&self, pages: usize) -> bool {
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.may_commit(pages) {
+                inner.limits.elsewhere += pages;
+                self.note_soft_limit(&inner);
+                return true;
+            }
+            drop(inner);
+            if !self.make_room(pages) {
+                return false;
+            }
+        }
+    }
+
+    /// Such pages are not resident any more.
+    pub fn uncommit_elsewhere(&self, pages: usize) {
+        let mut inner = self.inner.lock();
+        inner.limits.elsewhere -= pages;
+        self.mind_soft_limit(inner);
+    }
+
+    /// Gives free dirty pages back until `pages` more may be committed. `false`: there are not enough, and
+    /// nobody is giving any back either. `true`: it is worth another try.
+    #[cold]
+    pub(crate) fn make_room(&self, pages: usize) -> bool {
+        let mut waited = 0;
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.may_commit(pages) {
+                return true;
+            }
+            let over = inner.beyond(pages);
+            let (dirty, moving) = (inner.stats.dirty_pages, inner.limits.moving);
+            // What could not help is left where it is.
+            let hopeless = over > dirty + moving;
+            if hopeless || waited == PATIENCE {
+                inner.limits.refused += 1;
+                return false;
+            }
+            drop(inner);
+            if self.release_step(over.max(AT_ONCE), true).is_some() {
+                continue;
+            }
+            if moving == 0 {
+                waited = PATIENCE;
+                continue;
+            }
+            // Others have it in their hands.
+            waited += 1;
+            pause();
+        }
+    }
+}
+
+/// Lets others do their work.
+fn pause() {
+    #[cfg(not(tiermalloc_loom))]
+    tiermalloc_sync::sys::sleep(1);
+    #[cfg(tiermalloc_loom)]
+    tiermalloc_sync::spin_hint();
+}
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_of_whole_pages_with_their_part_of_the_map() {
+        let page = PAGE_SIZE + MAP_BYTES;
+        let limits = [0, 1, page - 1, page, 2 * page - 1, 2 * page];
+        assert_eq!(limits.map(pages_within), [usize::MAX, 0, 0, 1, 1, 2]);
+    }
+}
