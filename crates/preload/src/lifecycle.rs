@@ -87,6 +87,8 @@ unsafe impl Sync for Keep {}
 /// At the start: the fork handlers, if it could not be done earlier, and the program's own operators.
 extern "C" fn at_load() {
     facade::prepare_for_fork();
+    // Also for a program that never allocates: what was asked for at its start or its end is for it, too.
+    let _ = facade::config();
     cxx::find_replaced();
 }
 

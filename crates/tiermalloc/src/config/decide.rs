@@ -37,6 +37,13 @@ pub(crate) fn get() -> &'static Config {
     effective().config()
 }
 
+/// What is in force, if that has been decided.
+pub(crate) fn decided() -> Option<&'static Config> {
+    // SAFETY: D1: decided, so nobody writes any more.
+    (DECISION.state.load(Ordering::Acquire) == DECIDED)
+        .then(|| unsafe { &*DECISION.what.get() }.config())
+}
+
 #[inline]
 pub(super) fn effective() -> &'static Effective {
     if DECISION.state.load(Ordering::Acquire) != DECIDED {

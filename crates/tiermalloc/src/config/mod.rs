@@ -35,7 +35,7 @@ pub use shown::Shown;
 pub use table::{KEYS, Key};
 pub use value::{Duration, Kind, Refusal, Text, Value};
 
-pub(crate) use decide::{decide_with, forget_deciding, get};
+pub(crate) use decide::{decide_with, decided, forget_deciding, get};
 
 /// What is in force, with the source of each value; decided at the first allocation, or by this call if it comes
 /// earlier.

@@ -202,9 +202,11 @@ pub(crate) fn after_fork() {
     }
 }
 
-/// The end of the program, or of the library.
+/// The end of the program, or of the library. Where nothing was ever allocated nothing was decided either: the
+/// allocator may be no more than linked in.
 extern "C" fn at_end() {
-    if config::get().stats & AT_EXIT != 0 && !ENDED.swap(true, Ordering::Relaxed) {
+    let Some(config) = config::decided() else { return };
+    if config.stats & AT_EXIT != 0 && !ENDED.swap(true, Ordering::Relaxed) {
         write(Reason::Exit, Patience::ms(EXIT_MS), || Some(()));
     }
 }
