@@ -24,6 +24,7 @@ fn digits(mut n: u64) -> ([u8; 20], usize) {
     }
 }
 
+/// Out of line: the formats call these hundreds of times, and inlined they were a quarter of the library.
 impl<'a> Out<'a> {
     pub(crate) fn new(sink: &'a mut dyn FnMut(&[u8])) -> Self {
         Self { sink, bytes: [0; PIECE], used: 0 }
@@ -41,6 +42,7 @@ impl<'a> Out<'a> {
     }
 
     /// What has been collected goes to the sink.
+    #[inline(never)]
     pub(crate) fn flush(&mut self) {
         if let Some(bytes) = self.bytes.get(..self.used) {
             if !bytes.is_empty() {
@@ -50,6 +52,7 @@ impl<'a> Out<'a> {
         self.used = 0;
     }
 
+    #[inline(never)]
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         text.bytes().for_each(|byte| {
             self.byte(byte);
@@ -58,6 +61,7 @@ impl<'a> Out<'a> {
     }
 
     /// Blanks, then the text, in `width` columns at least.
+    #[inline(never)]
     pub(crate) fn right(&mut self, text: &[u8], width: usize) -> &mut Self {
         (text.len()..width).for_each(|_| {
             self.byte(b' ');
@@ -69,6 +73,7 @@ impl<'a> Out<'a> {
     }
 
     /// The text, then blanks, in `width` columns at least.
+    #[inline(never)]
     pub(crate) fn left(&mut self, text: &str, width: usize) -> &mut Self {
         self.text(text);
         (text.len()..width).for_each(|_| {
@@ -77,18 +82,21 @@ impl<'a> Out<'a> {
         self
     }
 
+    #[inline(never)]
     pub(crate) fn number(&mut self, n: u64) -> &mut Self {
         let (digits, at) = digits(n);
         self.right(digits.get(at..).unwrap_or_default(), 0)
     }
 
     /// Without commas, in `width` columns at least.
+    #[inline(never)]
     pub(crate) fn number_right(&mut self, n: u64, width: usize) -> &mut Self {
         let (digits, at) = digits(n);
         self.right(digits.get(at..).unwrap_or_default(), width)
     }
 
     /// With a comma before every three digits.
+    #[inline(never)]
     pub(crate) fn grouped(&mut self, n: u64, width: usize) -> &mut Self {
         let (digits, at) = digits(n);
         let mut text = Short::new();
@@ -102,6 +110,7 @@ impl<'a> Out<'a> {
     }
 
     /// In the largest unit that fits, with three digits at least: `12.3 MiB`.
+    #[inline(never)]
     pub(crate) fn bytes(&mut self, n: u64, width: usize) -> &mut Self {
         const UNITS: [&[u8; 4]; 7] =
             [b" B  ", b" KiB", b" MiB", b" GiB", b" TiB", b" PiB", b" EiB"];
@@ -133,6 +142,7 @@ impl<'a> Out<'a> {
 
     /// A string as JSON, and as a label of OpenMetrics, has it; what is not ASCII or cannot be printed becomes
     /// a question mark.
+    #[inline(never)]
     pub(crate) fn quoted(&mut self, text: &[u8]) -> &mut Self {
         self.byte(b'"');
         for &byte in text {
