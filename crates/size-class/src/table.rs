@@ -30,6 +30,10 @@ const PAGE_TABLE: [u8; SLOTS] = page_table();
 
 /// A span may leave this part of itself uncovered: 1/50.
 const WASTE_DIVISOR: usize = 50;
+/// Objects of a span at least,
+const FEW: usize = 4;
+/// if they have so many bytes at most.
+const FEW_UP_TO: usize = 8192;
 
 const fn size_table() -> [u32; SLOTS] {
     let mut t = [0; SLOTS];
@@ -49,7 +53,8 @@ const fn size_table() -> [u32; SLOTS] {
     t
 }
 
-/// The smallest span whose tail wastes at most 1/50 of it. Small spans are what keeps the memory of
+/// The smallest span whose tail wastes at most 1/50 of it, and that holds four objects unless they are large: two
+/// would mean a span from the page heap for every second object. Small spans are what keeps the memory of
 /// small programs small: a span is the least that a class in use can take.
 const fn page_table() -> [u8; SLOTS] {
     let mut t = [0; SLOTS];
@@ -59,7 +64,8 @@ const fn page_table() -> [u8; SLOTS] {
         let mut pages = 1;
         while pages < MAX_SPAN_PAGES {
             let bytes = pages * PAGE_SIZE;
-            if bytes >= size && (bytes % size) * WASTE_DIVISOR <= bytes {
+            let few = bytes / size < FEW && size <= FEW_UP_TO;
+            if bytes >= size && !few && (bytes % size) * WASTE_DIVISOR <= bytes {
                 break;
             }
             pages += 1;

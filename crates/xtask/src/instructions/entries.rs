@@ -50,10 +50,10 @@ pub const C: &[Entry] = &[
     many("bulk-32-fifo", "4000 malloc of 32 bytes, free in order", 50, 4000, 42.5),
     many("bulk-32-lifo", "4000 malloc of 32 bytes, free in reverse", 50, 4000, 43.5),
     many("bulk-32-random", "4000 malloc of 32 bytes, free at random", 50, 4000, 43.5),
-    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 1014.0),
-    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 1020.0),
-    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 915.2),
-    many("handed", "1000 malloc, free on another thread", 200, 1000, 81.8),
+    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 512.0),
+    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 515.0),
+    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 488.0),
+    many("handed", "1000 malloc, free on another thread", 200, 1000, 69.0),
 ];
 
 /// Through `GlobalAlloc`, linked in.
@@ -74,10 +74,10 @@ pub const RUST: &[Entry] = &[
     many("bulk-32-fifo", "4000 alloc of 32 bytes, dealloc in order", 50, 4000, 26.4),
     many("bulk-32-lifo", "4000 alloc of 32 bytes, dealloc in reverse", 50, 4000, 25.4),
     many("bulk-32-random", "4000 alloc of 32 bytes, dealloc at random", 50, 4000, 29.4),
-    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 987.2),
-    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 990.6),
-    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 889.4),
-    many("handed", "1000 alloc, dealloc on another thread", 200, 1000, 64.2),
+    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 497.0),
+    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 499.0),
+    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 456.0),
+    many("handed", "1000 alloc, dealloc on another thread", 200, 1000, 51.2),
 ];
 
 #[cfg(test)]
