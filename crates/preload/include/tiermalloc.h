@@ -134,8 +134,9 @@ TIERMALLOC_API int tiermalloc_each_class(
  * there is not, or EIO. */
 TIERMALLOC_API int tiermalloc_stats_write(int fd, int format);
 
-/* Writes the value in force of a configuration key, as a user would write it, into `value`, of `size` bytes, cut off if
- * it is longer and always ended by a zero byte. The length that it has or would have; -1 if there is no such key. */
+/* Writes the value of a configuration key that the program was started with, as a user would write it, into `value`, of
+ * `size` bytes, cut off if it is longer and always ended by a zero byte: sizes as a number of bytes, times as in "500ms",
+ * or "none". The length that it has or would have; -1 if there is no such key. */
 TIERMALLOC_API int tiermalloc_config_get(const char *key, char *value, size_t size);
 
 /* Gives memory back to the system: all that no thread keeps, but for `keep` bytes. The number of bytes that went. */

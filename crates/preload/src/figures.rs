@@ -121,7 +121,11 @@ fn each_byte(key: &Key, each: &mut dyn FnMut(u8)) {
             }
         }
         (Value::Switch(on), _) => text(if on { b"true" } else { b"false" }),
+        (Value::Bytes(0), Kind::Bytes { none: true, .. }) => text(b"none"),
         (Value::Bytes(bytes), _) => number(bytes as u64, &mut text),
+        (Value::Duration(time), Kind::Duration { none: true, .. }) if time.ms() == 0 => {
+            text(b"none");
+        }
         (Value::Duration(time), _) => {
             number(time.ms(), &mut text);
             text(b"ms");

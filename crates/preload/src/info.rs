@@ -1,8 +1,10 @@
-//! malloc_stats, mallinfo, mallinfo2, malloc_info, malloc_trim, mallopt: true figures.
+//! malloc_stats, mallinfo, mallinfo2, malloc_info, malloc_trim, mallopt: true figures. In the pool `system` they are the
+//! C library's own, as allocations are.
 
 use core::ffi::c_int;
 
 use facade::config::Format;
+use facade::raw::system_function;
 use facade::{Stats, stats, trim, with_snapshot, write_stats};
 
 use crate::xml;
@@ -41,10 +43,22 @@ pub(crate) fn free_bytes(stats: &Stats) -> usize {
         + stats.free_clean
 }
 
+/// The C library's own function of a name and a type, where that library serves.
+macro_rules! of_system {
+    ($name:literal, $type:ty) => {
+        // SAFETY: functions of these names have these types in glibc, the only library that is looked into.
+        system_function($name).map(|address| unsafe { core::mem::transmute::<usize, $type>(address) })
+    };
+}
+
 /// The heap in glibc's terms: `arena` is what was taken from the system but for huge blocks, `hblkhd`
 /// those, `uordblks` what the program holds of the arena, `fordblks` what it does not, `keepcost`
 /// what `malloc_trim` could give back.
 pub(crate) fn mallinfo2() -> Mallinfo2 {
+    // glibc before 2.33 has only the narrow one, which nobody asks for by this name there.
+    if let Some(theirs) = of_system!(b"mallinfo2", extern "C" fn() -> Mallinfo2) {
+        return theirs();
+    }
     let s = stats();
     Mallinfo2 {
         arena: s.mapped - s.huge,
@@ -62,6 +76,9 @@ pub(crate) fn mallinfo2() -> Mallinfo2 {
 
 /// [`mallinfo2`] cut off at what 32 bits hold.
 pub(crate) fn mallinfo() -> Mallinfo {
+    if let Some(theirs) = of_system!(b"mallinfo", extern "C" fn() -> Mallinfo) {
+        return theirs();
+    }
     let m = mallinfo2();
     let all = [
         m.arena, m.ordblks, m.smblks, m.hblks, m.hblkhd, m.usmblks, m.fsmblks, m.uordblks,
@@ -72,6 +89,9 @@ pub(crate) fn mallinfo() -> Mallinfo {
 
 /// Prints what the heap holds to standard error.
 pub(crate) fn malloc_stats() {
+    if let Some(theirs) = of_system!(b"malloc_stats", extern "C" fn()) {
+        return theirs();
+    }
     write_stats(2, Format::Text);
 }
 
@@ -81,6 +101,11 @@ pub(crate) fn malloc_stats() {
 /// # Safety
 /// `stream` is an open stream.
 pub(crate) unsafe fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+    type Info = unsafe extern "C" fn(c_int, *mut libc::FILE) -> c_int;
+    if let Some(theirs) = of_system!(b"malloc_info", Info) {
+        // SAFETY: passed on to the caller.
+        return unsafe { theirs(options, stream) };
+    }
     if options != 0 {
         return libc::EINVAL;
     }
@@ -102,6 +127,9 @@ pub(crate) fn malloc_trim(keep: usize) -> c_int {
 }
 
 /// Accepts glibc's parameters, none of which means anything here, as glibc does: 1.
-pub(crate) fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
+pub(crate) fn mallopt(parameter: c_int, value: c_int) -> c_int {
+    if let Some(theirs) = of_system!(b"mallopt", extern "C" fn(c_int, c_int) -> c_int) {
+        return theirs(parameter, value);
+    }
     1
 }

@@ -58,6 +58,7 @@ macro_rules! in_each_pool {
 in_each_pool! {
     zero_bytes_are_a_block_of_their_own: "zero_sizes.c";
     every_block_is_aligned: "alignment.c";
+    the_figures_are_those_of_whoever_serves: "figures.c";
     the_usable_size_may_be_used: "usable_size.c";
     absurd_sizes_get_null: "absurd_sizes.c";
     errno_is_left_alone: "errno_kept.c";

@@ -348,6 +348,11 @@ pub(crate) fn trim(keep: usize) -> Option<usize> {
     (chosen() == Pool::System).then(|| system::trim(keep))
 }
 
+/// The address of a function of the C library that serves; `None`: it does not serve, or has no such function.
+pub(crate) fn system_function(name: &[u8]) -> Option<usize> {
+    (chosen() == Pool::System).then(|| system::function(name)).flatten()
+}
+
 /// What the chosen pool has beside the heap.
 pub(crate) fn beside(patience: &mut Patience) -> Option<Beside> {
     guarded::figures(patience)

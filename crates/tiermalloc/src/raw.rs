@@ -229,3 +229,11 @@ pub unsafe fn usable_size(pointer: *mut u8) -> usize {
         None => unsafe { pools::usable_size(pointer) },
     }
 }
+
+/// The address of a function of the C library that serves in the pool `system`, for what else it has beside
+/// allocations, such as `mallinfo2`. `None`: this library serves, or that one has no such function.
+///
+/// Cost: a look into a hash table.
+pub fn system_function(name: &[u8]) -> Option<usize> {
+    pools::system_function(name)
+}

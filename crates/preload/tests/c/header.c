@@ -44,8 +44,12 @@ int main(int count_of_arguments, char **arguments)
         return 6;
     if (tiermalloc_config_get("pool", value, sizeof value) <= 0 || tiermalloc_config_get("nothing", value, sizeof value) != -1)
         return 7;
-    if (tiermalloc_config_get("stats_interval", value, sizeof value) != 3 || strcmp(value, "0ms") != 0)
+    if (tiermalloc_config_get("stats_interval", value, sizeof value) != 4 || strcmp(value, "none") != 0)
         return 8;
+    if (tiermalloc_config_get("hard_limit", value, sizeof value) != 4 || strcmp(value, "none") != 0)
+        return 14;
+    if (tiermalloc_config_get("release_delay", value, sizeof value) != 5 || strcmp(value, "500ms") != 0)
+        return 15;
     if (tiermalloc_config_get("stats_format", shorter, sizeof shorter) != 4 || strcmp(shorter, "tex") != 0)
         return 9;
     if (tiermalloc_config_get("cache_total", NULL, 0) <= 0 || tiermalloc_config_get(NULL, value, 1) != -1)

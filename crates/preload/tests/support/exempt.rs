@@ -30,7 +30,6 @@ const EXEMPT: &[(&str, &str, &str, &str)] = &[
     ("idle_ends.c", "", "guarded", "nothing is left to give back, so no thread comes to do it"),
     ("free_only.c", "", "guarded", "a million objects, and two system calls for each"),
     ("local_scope.c", "", "guarded", "hundreds of thousands of objects on as many pages"),
-    ("figures.c", "", "system", "the figures are this library's, which holds nothing"),
     ("idle.c", "", "system", "glibc keeps what it has"),
     ("idle_ends.c", "", "system", "there is no thread that gives back"),
     ("idle_forks.c", "", "system", "there is no thread that gives back"),

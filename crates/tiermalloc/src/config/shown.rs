@@ -5,7 +5,7 @@ use core::fmt;
 use super::{Config, Key, Kind, Value};
 use crate::line::Line;
 
-/// Bytes of a text that are shown.
+/// Bytes of a text that are shown where a line has no more room.
 const SHOWN: usize = 120;
 
 /// The value of a key, as it may be written in a file: `"64MiB"`, `"tiered"`, `true`. [`bare`](Self::bare) is the
@@ -84,10 +84,25 @@ fn scaled(line: Line, number: u64, units: &[(u64, &str)]) -> Line {
     line.digits((number / scale) as usize, 10).text(unit)
 }
 
-/// Printable ASCII, on one line.
+/// On one line, a text as a whole; what is no printable character is shown as `?`.
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.write(Line::empty()).as_str())
+        let Value::Text(text) = self.value else {
+            return f.write_str(self.write(Line::empty()).as_str());
+        };
+        let mark = if self.quoted { "\"" } else { "" };
+        f.write_str(mark)?;
+        for chunk in text.as_bytes().utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '"' | '\\' if self.quoted => write!(f, "\\{character}")?,
+                    character if character.is_control() => f.write_str("?")?,
+                    character => write!(f, "{character}")?,
+                }
+            }
+            f.write_str(if chunk.invalid().is_empty() { "" } else { "?" })?;
+        }
+        f.write_str(mark)
     }
 }
 
@@ -120,6 +135,18 @@ mod tests {
         let text = Value::Text(Text::new(br#"a"b\c"#).unwrap());
         assert_eq!(key("stats_file").show(text).to_string(), r#""a\"b\\c""#);
         assert_eq!(key("stats_file").show(text).bare().to_string(), r#"a"b\c"#);
+    }
+
+    #[test]
+    fn a_text_is_shown_as_a_whole() {
+        let shown = |text: &[u8]| {
+            key("stats_file").show(Value::Text(Text::new(text).unwrap())).bare().to_string()
+        };
+        let long = "/".repeat(200);
+        assert_eq!(shown(long.as_bytes()), long);
+        // What a terminal might obey is none of a text, but for what stands behind ASCII.
+        assert_eq!(shown("/tmp/\u{e4}\u{9b}2J".as_bytes()), "/tmp/\u{e4}?2J");
+        assert_eq!(shown(b"/tmp/\xff\xfe%p"), "/tmp/??%p");
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! is nothing to be found, and the pool cannot serve.
 //!
 //! # Invariant
-//! - Y1: [`FUNCTIONS`] is written once, before the pool is chosen, and complete.
+//! - Y1: [`FUNCTIONS`] and [`LIBRARY`] are written once, before the pool is chosen, and complete.
 
 mod loaded;
 mod symbols;
 
 use core::cell::UnsafeCell;
 
+use self::symbols::Library;
 use crate::raw::MIN_ALIGN;
 
 type Malloc = unsafe extern "C" fn(usize) -> *mut u8;
@@ -49,6 +50,14 @@ static FUNCTIONS: Found = Found(UnsafeCell::new(Functions {
     usable_size: nothing::usable_size,
     trim: nothing::trim,
 }));
+
+struct Kept(UnsafeCell<Option<Library>>);
+
+// SAFETY: Y1.
+unsafe impl Sync for Kept {}
+
+/// Where the functions were found, for those that are asked for later.
+static LIBRARY: Kept = Kept(UnsafeCell::new(None));
 
 /// What stands in the table before there is anything.
 mod nothing {
@@ -103,6 +112,7 @@ pub(crate) unsafe fn prepare() -> bool {
             usable_size: core::mem::transmute::<usize, UsableSize>(usable_size),
             trim: core::mem::transmute::<usize, Trim>(trim),
         };
+        *LIBRARY.0.get() = Some(library);
     }
     true
 }
@@ -174,6 +184,13 @@ pub(crate) fn trim(keep: usize) -> usize {
     usize::from(unsafe { (functions().trim)(keep) } > 0)
 }
 
+/// The address of any other function of that library. The tables that are read are its own, so what the
+/// loader does meanwhile does not matter.
+pub(crate) fn function(name: &[u8]) -> Option<usize> {
+    // SAFETY: Y1.
+    unsafe { *LIBRARY.0.get() }?.function(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +211,8 @@ mod tests {
     fn what_is_found_allocates() {
         // SAFETY: nobody else writes the table in this process, whose pool is another one.
         assert!(unsafe { prepare() });
+        assert_eq!(function(b"mallopt"), Some(libc::mallopt as *const () as usize));
+        assert_eq!(function(b"no_such_function_anywhere"), None);
         for (size, align) in
             [(0, 1), (1, 1), (100, 16), (100, 64), (5000, 4096), (1 << 20, 1 << 16)]
         {
