@@ -29,8 +29,8 @@ pub struct StatsOptions {
     pub svg: Option<PathBuf>,
 
     /// Statistics as JSON, one object a line, of which the last is shown; `-` is
-    /// standard input. Two files are compared
-    #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
+    /// standard input. Two files are compared, more are shown one after the other
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
     #[arg(verbatim_doc_comment)]
     pub files: Vec<PathBuf>,
 }
@@ -42,22 +42,38 @@ pub fn run(options: &StatsOptions) -> Result<(), Failure> {
         records.push(record::read(file)?);
     }
     let last = |records: &[Record]| records.last().cloned();
-    let (before, after) = match &records[..] {
-        [one] if options.compare => (first_of_last(one), last(one)),
-        [one] => (None, last(one)),
-        [one, two, ..] => (last(one), last(two)),
-        [] => (None, None),
-    };
+    let mut text = String::new();
+    if let [one, two] = &records[..] {
+        text = show(options, last(one), last(two))?;
+    } else {
+        if records.len() > 1 && options.svg.is_some() {
+            let message = "--svg draws the statistics of one file, or compares two".to_owned();
+            return Err(Failure { status: 2, message });
+        }
+        for one in &records {
+            let before = if options.compare { first_of_last(one) } else { None };
+            text += if text.is_empty() { "" } else { "\n\n" };
+            text += &show(options, before, last(one))?;
+        }
+    }
+    output::print(&text)
+}
+
+/// One moment in words, and drawn if that is asked for; compared where there is one before.
+fn show(
+    options: &StatsOptions,
+    before: Option<Record>,
+    after: Option<Record>,
+) -> Result<String, Failure> {
     // A file without any is refused when it is read.
-    let Some(after) = after else { return Ok(()) };
-    let text = match &before {
-        Some(before) => table::compare(before, &after, options.all),
-        None => table::show(&after, options.all),
-    };
+    let Some(after) = after else { return Ok(String::new()) };
     if let Some(file) = &options.svg {
         draw(file, before.as_ref(), &after)?;
     }
-    output::print(&text)
+    Ok(match &before {
+        Some(before) => table::compare(before, &after, options.all),
+        None => table::show(&after, options.all),
+    })
 }
 
 /// The first statistics of the process that has written the last ones: several may have written.

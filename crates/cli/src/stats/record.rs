@@ -8,11 +8,19 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, reason};
 
+/// The version of the format: it grows when a member changes its meaning.
+const VERSION: u64 = 1;
+/// What every object says it is.
+const SCHEMA: &str = "tiermalloc-stats";
+/// How an object begins when the library writes it.
+const BEGINNING: &str = "{\"schema\":\"tiermalloc-stats\"";
+
 /// One object of a file. What later versions add is passed over; what is missing is 0.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Record {
     schema: String,
+    version: u64,
     /// The program's name.
     pub program: String,
     /// The process's number.
@@ -118,42 +126,70 @@ impl Record {
         };
         format!(
             "{}, process {}, after {seconds}.{tenths} s, pool {}{when}",
-            self.program, self.process, self.pool
+            printable(&self.program),
+            self.process,
+            printable(&self.pool)
         )
     }
 }
 
+/// Nothing that a terminal would obey, and a drawing could not hold.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// All statistics of a file, at least one. What a program was about to write when it was looked at may be cut
-/// off at the end.
+/// off at the end; what else it has written to its standard error is passed over.
 pub fn read(file: &Path) -> Result<Vec<Record>, Failure> {
     let name = file.display();
     let fail = |message: String| Failure { status: 1, message: format!("{name}: {message}") };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let got = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text)
+        std::io::stdin().read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     got.map_err(|error| fail(reason(&error)))?;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    records(&String::from_utf8_lossy(&bytes)).map_err(fail)
+}
+
+fn records(text: &str) -> Result<Vec<Record>, String> {
+    let lines: Vec<&str> = text.lines().collect();
     let mut records = Vec::new();
     for (n, line) in lines.iter().enumerate() {
-        match parse(line) {
+        let Some(object) = object(line) else { continue };
+        match parse(object) {
             Ok(record) => records.push(record),
             Err(_) if n > 0 && n + 1 == lines.len() && !text.ends_with('\n') => {}
-            Err(error) => return Err(fail(format!("line {}: {error}", n + 1))),
+            Err(error) => return Err(format!("line {}: {error}", n + 1)),
         }
     }
     if records.is_empty() {
-        return Err(fail("no statistics in it".to_owned()));
+        return Err("no statistics in it that were written with stats_format=json".to_owned());
     }
     Ok(records)
+}
+
+/// What may be statistics in a line: all of it, or what follows when the program had not ended its own line.
+fn object(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let all = (line.starts_with('{') && line.contains(SCHEMA)).then_some(0);
+    line.find(BEGINNING).or(all).map(|at| &line[at..])
 }
 
 fn parse(line: &str) -> Result<Record, String> {
     let hint = "not what tiermalloc writes with stats_format=json";
     let record: Record = serde_json::from_str(line).map_err(|error| format!("{hint} ({error})"))?;
-    if record.schema == "tiermalloc-stats" { Ok(record) } else { Err(hint.to_owned()) }
+    if record.schema != SCHEMA || record.totals.is_empty() {
+        return Err(hint.to_owned());
+    }
+    if record.version != VERSION {
+        let version = record.version;
+        return Err(format!(
+            "written in version {version} of the format; this program reads {VERSION}"
+        ));
+    }
+    Ok(record)
 }
 
 #[cfg(test)]
@@ -163,7 +199,7 @@ pub mod tests {
     /// A record with two classes; `n` scales all of it.
     pub fn sample(n: u64) -> Record {
         let line = format!(
-            r#"{{"schema":"tiermalloc-stats","version":9,"later":[1],"program":"x","process":7,"uptime_ms":12345,
+            r#"{{"schema":"tiermalloc-stats","version":1,"later":[1],"program":"x","process":7,"uptime_ms":12345,
             "pool":"tiered","reason":"exit","totals":{{"live":{},"live_objects":{},"mapped":{},"committed":{}}},
             "classes":[{{"size":64,"live_objects":{n},"thread_objects":2,"spans":1,"in_spans":8192,"refills":{n}}},
             {{"size":1024,"live_objects":{},"transfer_objects":8,"spans":{n},"in_spans":{}}}],
@@ -188,8 +224,27 @@ pub mod tests {
 
     #[test]
     fn other_json_is_refused() {
-        for line in ["{}", "[]", "1", r#"{"schema":"x"}"#, "tiermalloc: the heap of x"] {
+        let empty = r#"{"schema":"tiermalloc-stats","version":1}"#;
+        for line in ["{}", "[]", "1", r#"{"schema":"x"}"#, "tiermalloc: the heap of x", empty] {
             assert!(parse(line).is_err(), "{line}");
         }
+        let later = r#"{"schema":"tiermalloc-stats","version":2,"totals":{"live":1}}"#;
+        assert!(parse(later).unwrap_err().contains("version 2"));
+    }
+
+    #[test]
+    fn what_a_program_says_beside_them_is_passed_over() {
+        let ours = r#"{"schema":"tiermalloc-stats","version":1,"totals":{"live":1}}"#;
+        let text = format!("listening\n\nworking... {ours}\n{ours}\nbye\n{}", &ours[..40]);
+        assert_eq!(records(&text).unwrap().len(), 2);
+        assert_eq!(records(&format!("{ours}\n{{\"level\":\"info\"}}\n")).unwrap().len(), 1);
+        assert_eq!(records(&ours.replace(':', " : ")).unwrap().len(), 1);
+        assert!(records("listening\n").is_err());
+    }
+
+    #[test]
+    fn a_title_holds_nothing_that_a_terminal_would_obey() {
+        let record = Record { program: "a\u{1b}[31m\n".to_owned(), ..Record::default() };
+        assert!(record.title().starts_with("a?[31m?, process"), "{}", record.title());
     }
 }
