@@ -432,6 +432,50 @@ fn a_program_with_more_rights_than_its_user_reads_etc_alone() {
     );
 }
 
+/// Where its user may have put a link, or stands himself, such a program writes no statistics.
+#[test]
+fn a_program_with_more_rights_than_its_user_writes_statistics_through_no_link() {
+    let Some(archive) = static_archive() else { return };
+    let flags = [text(&archive)];
+    let program = compile(&Source { name: "secure.c", flags: &flags, variant: ".secure-stats" });
+    let Some(directory) = open_to_all("sources-secure-stats") else { return };
+    let directory = &directory.0;
+    let secure = directory.join("secure");
+    fs::copy(program, &secure).expect("a copy");
+    fs::set_permissions(&secure, fs::Permissions::from_mode(0o4755)).expect("it is ours");
+    symlink("victim", directory.join("link")).expect("a link");
+    let conf = directory.join("tiermalloc.conf");
+    for (file, format, error) in [
+        ("/etc/link", "text", Some(libc_error::ELOOP)),
+        ("/etc/link", "openmetrics", Some(libc_error::ELOOP)),
+        ("victim", "json", Some(libc_error::EPERM)),
+        ("/etc/plain", "text", None),
+    ] {
+        fs::write(directory.join("victim"), "mine\n").expect("a file");
+        fs::write(&conf, format!("stats=exit\nstats_format={format}\nstats_file={file}\n"))
+            .expect("a file");
+        let Some(mut command) = with_etc(directory) else { return };
+        let change = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let outcome = run(command.args(change).arg("/etc/secure").current_dir(directory));
+        if outcome.status.code() != Some(3) {
+            println!("skipped: setuid does not work here: {}", outcome.report());
+            return;
+        }
+        let expected = error.map_or(String::new(), |error| {
+            format!("tiermalloc: stats_file={file}: cannot be written, error {error}\n")
+        });
+        assert_eq!(outcome.stderr, expected, "{file} {format}");
+        assert_eq!(fs::read(directory.join("victim")).expect("it is there"), b"mine\n");
+    }
+    assert!(directory.join("plain").exists());
+}
+
+/// Numbers of the kernel's.
+mod libc_error {
+    pub const EPERM: i32 = 1;
+    pub const ELOOP: i32 = 40;
+}
+
 /// A library that was built not to listen hears the program alone.
 #[test]
 fn the_feature_fixed_config_reads_neither_variables_nor_files() {

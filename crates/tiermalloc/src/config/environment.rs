@@ -134,13 +134,13 @@ pub(super) fn is_known() -> bool {
 
 /// Whether the program is setuid or the like: then whoever set its environment has no say here.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn is_privileged() -> bool {
+pub(crate) fn is_privileged() -> bool {
     // SAFETY: reads what the loader has left in memory.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn is_privileged() -> bool {
+pub(crate) fn is_privileged() -> bool {
     // SAFETY: these only ask.
     unsafe { libc::geteuid() != libc::getuid() || libc::getegid() != libc::getgid() }
 }

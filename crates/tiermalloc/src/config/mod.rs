@@ -36,6 +36,7 @@ pub use table::{KEYS, Key};
 pub use value::{Duration, Kind, Refusal, Text, Value};
 
 pub(crate) use decide::{decide_with, decided, forget_deciding, get};
+pub(crate) use environment::is_privileged;
 
 /// What is in force, with the source of each value; decided at the first allocation, or by this call if it comes
 /// earlier.

@@ -9,13 +9,16 @@
 //! Only a regular file is replaced. What is a link to one is emptied and written; what is a device, a pipe with
 //! a name, or lies in `/dev` or `/proc`, is written to in every case. The text of one time is one system call, so
 //! that those of several processes do not mix.
+//!
+//! A program with more rights than its user writes under absolute names alone, and through no link: where it stands,
+//! and what lies in a directory that others write to, is its user's choice.
 
 use core::ffi::CStr;
 
 use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tiermalloc_sync::files::{self, Fd};
 
-use crate::config::{Format, Text};
+use crate::config::{self, Format, Text};
 use crate::line::Line;
 
 const STDERR: Fd = 2;
@@ -65,11 +68,14 @@ pub(super) fn deliver(file: &Text, process: u32, format: Format, text: &[u8]) {
     let mut room = [0; NAME];
     let mut name = Name::new();
     name.expand(file.as_bytes(), process);
+    let privileged = config::is_privileged();
+    let links = if privileged { libc::O_NOFOLLOW } else { 0 };
     let result = match files::c_name(name.as_bytes(), &mut room) {
         None => Err(libc::ENAMETOOLONG),
+        Some(_) if privileged && !name.as_bytes().starts_with(b"/") => Err(libc::EPERM),
         Some(path) => match way(path, format) {
-            Way::Append => write(path, libc::O_APPEND, text),
-            Way::Overwrite => write(path, libc::O_TRUNC, text),
+            Way::Append => write(path, libc::O_APPEND | links, text),
+            Way::Overwrite => write(path, libc::O_TRUNC | links, text),
             Way::Replace => replace(path, &name, process, text),
         },
     };
