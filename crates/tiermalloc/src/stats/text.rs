@@ -1,6 +1,7 @@
 //! For a person: totals, tiers, the classes and threads that hold the most.
 
 use super::{ClassStats, Out, Reason, Snapshot, Stats};
+use crate::config::Pool;
 use crate::report;
 
 /// Classes and threads that get a line of their own.
@@ -23,6 +24,9 @@ pub(super) fn write(snapshot: &Snapshot, reason: Reason, out: &mut Out<'_>) {
         Reason::Signal => ", at a signal\n",
         Reason::Interval => ", every so often\n",
     });
+    if snapshot.pool == Pool::System {
+        out.text("  The C library serves: malloc_stats and malloc_info have its figures.\n");
+    }
     parts(stats, out);
     events(stats, out);
     classes(snapshot, out);
