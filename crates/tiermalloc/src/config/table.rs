@@ -85,7 +85,14 @@ pub static KEYS: [Key; 17] = [
         ANY_BYTES,
         "bytes from which on caches shrink and free pages go back at once"
     ),
-    plain!("hard_limit", hard_limit, Bytes, ANY_BYTES, "bytes that the heap never exceeds"),
+    plain!(
+        "hard_limit",
+        hard_limit,
+        Bytes,
+        // Less would serve nobody, and most likely a unit is missing.
+        Kind::Bytes { least: 1 << 20, most: isize::MAX as usize, none: true },
+        "bytes that the heap never exceeds"
+    ),
     choice!(
         "at_hard_limit",
         at_hard_limit,
