@@ -17,7 +17,7 @@ use crate::workspace;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The directory that gets bin/, lib/ and share/
+    /// The directory that gets bin/, lib/, include/ and share/
     #[arg(long, value_name = "DIR", default_value = "/usr/local")]
     prefix: PathBuf,
 }
