@@ -19,7 +19,7 @@ pub const FILE_VARIABLE: &str = "TIERMALLOC_CONF_FILE";
 /// What `run` and `config` take.
 #[derive(Args, Debug, Default)]
 pub struct Settings {
-    /// Who serves: short for --conf pool=NAME
+    /// Who serves: short for a --conf pool=NAME before all others
     #[arg(long, value_name = "NAME")]
     pub pool: Option<OsString>,
 
