@@ -42,7 +42,7 @@ struct tiermalloc_stats {
     uint64_t thread_caches;         /* bytes: in the caches of threads that run */
     uint64_t parked_caches;         /* bytes: in caches that wait for a thread to come */
     uint64_t transfer_caches;       /* bytes: in transfer caches */
-    uint64_t quarantine;            /* bytes: freed and kept from being used again in the hardened pool */
+    uint64_t quarantine;            /* bytes: freed and kept from being used again, in the pools hardened and guarded */
     uint64_t span_free;             /* bytes: free objects and tails in spans that also hold live ones */
     uint64_t free_dirty;            /* bytes: free pages that may be resident */
     uint64_t free_clean;            /* bytes: free pages that are not resident */

@@ -10,7 +10,7 @@ use facade::{CLASS_FIELDS, TOTAL_FIELDS};
 use serde_json::Value;
 use support::{bare, compile, passes, plain, preloaded, run, scratch, skipped_on_system, succeeds};
 
-const POOLS: [&str; 3] = ["tiered", "central", "hardened"];
+const POOLS: [&str; 4] = ["tiered", "central", "hardened", "guarded"];
 
 /// A program of ours under the library with this configuration beside that of the tests.
 fn with_conf(program: impl AsRef<std::ffi::OsStr>, conf: &str) -> Command {

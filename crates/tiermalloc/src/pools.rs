@@ -379,6 +379,8 @@ pub(crate) struct Beside {
     pub mapped: usize,
     /// Records.
     pub metadata: usize,
+    /// Of their room, used or not, what may be resident.
+    pub touched: usize,
     /// Room for more of them.
     pub metadata_free: usize,
 }

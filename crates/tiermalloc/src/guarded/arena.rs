@@ -243,6 +243,7 @@ impl Arena {
             waiting,
             mapped: (pages.reserved_pages << PAGE_SHIFT) + pages.record_bytes,
             metadata: pages.record_live_bytes,
+            touched: pages.record_bytes - pages.record_untouched_bytes,
             metadata_free: pages.record_bytes - pages.record_live_bytes,
         })
     }

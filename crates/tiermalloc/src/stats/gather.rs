@@ -88,7 +88,7 @@ fn add_beside(stats: &mut Stats, beside: &Beside) {
     stats.metadata += beside.metadata;
     stats.metadata_free += beside.metadata_free;
     stats.mapped += beside.mapped;
-    stats.committed += beside.open + beside.metadata;
+    stats.committed += beside.open + beside.touched;
     let named = beside.live + beside.waiting + beside.metadata + beside.metadata_free;
     stats.free_clean += beside.mapped.saturating_sub(named);
 }

@@ -74,7 +74,7 @@ pub struct Stats {
     pub parked_caches: usize,
     /// In transfer caches.
     pub transfer_caches: usize,
-    /// Freed objects that wait in the hardened pool's quarantine.
+    /// Freed objects that wait in the quarantine of the pools `hardened` and `guarded`.
     pub quarantine: usize,
     /// Free objects and tails in spans that also hold live ones.
     pub span_free: usize,
