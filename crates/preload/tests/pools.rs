@@ -61,6 +61,7 @@ in_each_pool! {
     the_figures_are_those_of_whoever_serves: "figures.c";
     the_usable_size_may_be_used: "usable_size.c";
     absurd_sizes_get_null: "absurd_sizes.c";
+    far_boundaries_cost_no_memory: "far_boundaries.c";
     errno_is_left_alone: "errno_kept.c";
     the_aligned_entry_points_keep_their_rules: "aligned_rules.c";
     bad_alloc_is_thrown: "bad_alloc.cc";

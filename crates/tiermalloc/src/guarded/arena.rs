@@ -19,6 +19,11 @@ use crate::state::heap;
 /// Blocks in the queue, however small they are: each keeps two pages of addresses and a record of 64 bytes.
 const MOST_WAITING: usize = 32 * 1024;
 
+/// Longest place (4 GiB), and largest alignment of one (64 MiB): what is closed costs the kernel 8 bytes for each page,
+/// touched or not, and so do the addresses that an alignment passes over. Beyond, the hardened pool serves.
+const LONGEST: usize = 4 << 30;
+const MOST_ALIGN: usize = 64 << 20;
+
 pub(super) struct Arena {
     map: PageMap<Span>,
     heap: PageHeap<'static, RawFutexMutex, ClosedPages>,
@@ -121,6 +126,9 @@ impl Arena {
     /// A block of `size` bytes at `align`, open.
     pub(super) fn alloc(&self, size: usize, align: usize) -> Option<Block> {
         let place = Place::of(size, align, sys::os_page_size())?;
+        if place.bytes > LONGEST || place.align > MOST_ALIGN {
+            return None;
+        }
         // The limits are for all that a program has, whoever has made it.
         if !heap().commit_elsewhere(pages_of(place.open)) {
             return None;

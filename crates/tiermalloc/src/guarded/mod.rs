@@ -11,7 +11,7 @@
 //! are not used before they have left it.
 //!
 //! Records are in a page heap's (`arena`); the objects' pages hold nothing of ours but filling. When there are no
-//! addresses left, or no mapping (see `pages`), the hardened pool serves.
+//! addresses left, or no mapping (see `pages`), and for what is absurdly long or aligned, the hardened pool serves.
 //!
 //! # Invariants
 //! - K1: what is free in the arena's heap, or waits, is closed and holds nothing.
