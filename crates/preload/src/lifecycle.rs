@@ -88,7 +88,7 @@ unsafe impl Sync for Keep {}
 extern "C" fn at_load() {
     facade::prepare_for_fork();
     // Also for a program that never allocates: what was asked for at its start or its end is for it, too.
-    let _ = facade::config();
+    facade::prepare_reports();
     cxx::find_replaced();
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use support::{bare, compile, passes, plain, preloaded, run, scratch, skipped_on_system, succeeds};
 
 const POOLS: [&str; 4] = ["tiered", "central", "hardened", "guarded"];
+const ALL_POOLS: [&str; 5] = ["tiered", "central", "hardened", "guarded", "system"];
 
 /// A program of ours under the library with this configuration beside that of the tests.
 fn with_conf(program: impl AsRef<std::ffi::OsStr>, conf: &str) -> Command {
@@ -86,8 +87,7 @@ fn at_a_signal_while_the_program_sleeps() {
     if skipped_on_system("statistics of our own") {
         return;
     }
-    // In the pool `system` there is little to tell, but the signal is no reason to die.
-    for pool in POOLS.into_iter().chain(["system"]) {
+    for pool in ALL_POOLS {
         let conf = format!("pool={pool},stats=SIGUSR2,stats_format=json");
         let files = written(&format!("signal-{pool}"), &conf, "signal", 3);
         assert_eq!(files.len(), 1);
@@ -115,6 +115,19 @@ fn at_a_signal_without_a_thread_in_the_background_as_soon_as_something_is_alloca
 }
 
 #[test]
+fn at_a_signal_to_a_program_that_has_never_allocated() {
+    if skipped_on_system("statistics of our own") {
+        return;
+    }
+    for pool in ALL_POOLS {
+        let file = scratch(&format!("stats/unasked-{pool}")).join("file");
+        let conf = format!("pool={pool},stats=SIGUSR2,stats_file={}", file.display());
+        succeeds(with_conf(compile(&plain("stats_unasked.c")), &conf).arg(&file));
+        assert!(fs::read_to_string(&file).unwrap().contains("at a signal"), "{pool}");
+    }
+}
+
+#[test]
 fn a_signal_that_the_program_takes_is_the_programs() {
     if skipped_on_system("statistics of our own") {
         return;
@@ -127,7 +140,7 @@ fn every_so_often_while_the_program_sleeps() {
     if skipped_on_system("statistics of our own") {
         return;
     }
-    for pool in POOLS.into_iter().chain(["system"]) {
+    for pool in ALL_POOLS {
         let conf = format!("pool={pool},stats_interval=100ms,stats_format=json");
         let files = written(&format!("interval-{pool}"), &conf, "wait", 4);
         let lines: Vec<Value> = files[0].lines().map(json).collect();

@@ -136,6 +136,12 @@ pub fn prepare_for_fork() {
     fork::install();
 }
 
+/// Takes the signals that the configuration asks for, and begins what it wants every so often, now and not at the first
+/// allocation. The fork handlers are in place by then. Calling it again does nothing.
+pub fn prepare_reports() {
+    report::install();
+}
+
 /// [`prepare_for_fork`] for whom `pthread_atfork` comes too late: `register` is called with the handlers
 /// for before a fork, after it in the parent, and after it in the child, unless they are registered
 /// already.

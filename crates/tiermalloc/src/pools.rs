@@ -33,8 +33,8 @@ static EXACT: AtomicBool = AtomicBool::new(false);
 /// Whether whole pages are the page heap's, and nothing is held against anything: what the default pool asks first.
 /// Written before the pool is chosen.
 static PLAIN: AtomicBool = AtomicBool::new(false);
-/// Whether the C library serves: what is on the way to it is asked for by this before anything else. Written before
-/// the pool is chosen.
+/// Whether the C library serves: what is on the way to it is asked for by this before anything else. Written at the
+/// first allocation, which has gone the longer way and prepared what belongs to it.
 static SYSTEM: AtomicBool = AtomicBool::new(false);
 /// Whether there may be objects of the hardened pool. Written before the pool is chosen.
 static CHECKS: AtomicBool = AtomicBool::new(false);
@@ -74,9 +74,23 @@ pub(crate) fn settle(config: &mut Config) {
     };
     // Relaxed: published with the choice.
     EXACT.store(matches!(config.pool, Pool::Guarded | Pool::System), Ordering::Relaxed);
-    SYSTEM.store(config.pool == Pool::System, Ordering::Relaxed);
     CHECKS.store(config.pool.checks_sizes(), Ordering::Relaxed);
     PLAIN.store(matches!(config.pool, Pool::Tiered | Pool::Central), Ordering::Relaxed);
+}
+
+/// At a thread's first allocation in a pool without caches, when all is prepared.
+pub(crate) fn open() {
+    if chosen() == Pool::System {
+        // Release: the C library's functions are seen by whoever sees this.
+        SYSTEM.store(true, Ordering::Release);
+    }
+}
+
+/// Whether the C library serves, as far as it is known here.
+#[inline]
+fn is_system() -> bool {
+    // Acquire: as in `open`. What is read too early goes the longer way.
+    SYSTEM.load(Ordering::Acquire)
 }
 
 /// Whether a block has the size that was asked for, and not that of its class, so that none grows where it is.
@@ -96,8 +110,7 @@ fn is_plain() -> bool {
 /// [`alloc`] in the system pool, without a look at anything else; `None` in all others.
 #[inline]
 pub(crate) fn alloc_by_system(size: usize, align: usize) -> Option<*mut u8> {
-    // Relaxed: what is read too early goes the longer way.
-    if SYSTEM.load(Ordering::Relaxed) { Some(system::alloc(size, align)) } else { None }
+    if is_system() { Some(system::alloc(size, align)) } else { None }
 }
 
 /// An object of `class` for `size` bytes at `align`, for a thread without a cache; or null.
@@ -214,7 +227,7 @@ pub(crate) unsafe fn free_pages(pointer: *mut u8) {
     unsafe {
         if is_plain() {
             large::free(pointer);
-        } else if SYSTEM.load(Ordering::Relaxed) {
+        } else if is_system() {
             system::free(pointer);
         } else {
             free_pages_otherwise(pointer, false);

@@ -12,7 +12,7 @@ use tiermalloc_thread_cache::ThreadCache;
 
 use crate::config;
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
-use crate::{background, fatal, fork, parked, report, slow, tls};
+use crate::{background, fatal, fork, parked, pools, report, slow, tls};
 
 /// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -81,6 +81,7 @@ fn create() -> Option<&'static ThreadCache> {
         fork::install();
         report::install();
         background::begin();
+        pools::open();
         return None;
     }
     fork::adopt_one();
