@@ -59,6 +59,7 @@ mod stats;
 mod tree;
 
 pub use heap::{FreeError, PageHeap};
+pub use limit::MAP_BYTES;
 pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;

@@ -26,7 +26,7 @@ use crate::release::KEEP;
 use crate::source::PageSource;
 
 /// Bytes of the page map for each page.
-const MAP_BYTES: usize = 9;
+pub const MAP_BYTES: usize = 9;
 /// Fewest pages that go back at once when there is no room (512 KiB): a system call for each page would take
 /// its time.
 const AT_ONCE: usize = if cfg!(tiermalloc_loom) { 1 } else { 64 };

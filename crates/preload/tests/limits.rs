@@ -89,6 +89,14 @@ fn a_hard_limit_is_kept_in_the_hardened_pool() {
     passes_with("hard_limit=48MiB,pool=hardened", "hard_limit.c", &["48", "mcr", "lp", "40"]);
 }
 
+/// Where a block has pages of its own, a block of 16 bytes costs as much as one of 8 KiB; and each has a record.
+#[test]
+fn a_hard_limit_is_kept_in_the_guarded_pool() {
+    passes_with("hard_limit=48MiB,pool=guarded", "hard_limit.c", &["48", "mc", "sl", "3"]);
+    let conf = "hard_limit=320MiB,pool=guarded,quarantine=0";
+    passes_with(conf, "hard_limit.c", &["320", "m", "e", "90"]);
+}
+
 #[test]
 fn a_hard_limit_is_kept_together_with_a_soft_one() {
     let both = "hard_limit=64MiB,soft_limit=32MiB";

@@ -14,6 +14,8 @@ static size_t size_of(char what, uint64_t *random)
         return 300 * KIB + next_random(random) % (3 * MIB);
     case 'h':
         return 65 * MIB;
+    case 'e':
+        return 8000;
     default:
         return program_size(random);
     }

@@ -5,7 +5,7 @@
 
 use core::ptr::{self, NonNull};
 
-use tiermalloc_page_heap::{PageHeap, Span, State};
+use tiermalloc_page_heap::{MAP_BYTES, PageHeap, Span, State};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
 use tiermalloc_sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -32,6 +32,10 @@ pub(super) struct Arena {
     live: AtomicUsize,
     /// Bytes of open pages.
     open: AtomicUsize,
+    /// Blocks that were asked for.
+    asked: AtomicUsize,
+    /// Pages of records and of the map that the limits have been told of.
+    told: AtomicUsize,
 }
 
 /// What was freed, oldest first, linked through the records.
@@ -92,6 +96,9 @@ fn pages_of(open: usize) -> usize {
     open.div_ceil(PAGE_SIZE)
 }
 
+/// So many blocks are asked for between two looks at what records take (8 KiB of them).
+const BLOCKS_PER_LOOK: usize = 128;
+
 /// Null while the pool does not serve.
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
 
@@ -130,7 +137,7 @@ impl Arena {
             return None;
         }
         // The limits are for all that a program has, whoever has made it.
-        if !heap().commit_elsewhere(pages_of(place.open)) {
+        if !self.tell_of_records() || !heap().commit_elsewhere(pages_of(place.open)) {
             return None;
         }
         let block = self.alloc_at(&place, size, align);
@@ -141,6 +148,23 @@ impl Arena {
             None => heap().uncommit_elsewhere(pages_of(place.open)),
         }
         block
+    }
+
+    /// Counts what records and map take, which they keep, now and then. `false`: the hard limit does not allow it.
+    fn tell_of_records(&self) -> bool {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % BLOCKS_PER_LOOK != 0 {
+            return true;
+        }
+        let stats = self.heap.stats();
+        let bytes = stats.record_bytes + stats.reserved_pages * MAP_BYTES;
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        // Relaxed: a number.
+        let more = pages.saturating_sub(self.told.fetch_max(pages, Ordering::Relaxed));
+        let counted = more == 0 || heap().commit_elsewhere(more);
+        if !counted {
+            self.told.fetch_sub(more, Ordering::Relaxed);
+        }
+        counted
     }
 
     fn alloc_at(&self, place: &Place, size: usize, align: usize) -> Option<Block> {
