@@ -10,7 +10,7 @@ use core::cell::UnsafeCell;
 use tiermalloc_sync::atomic::{AtomicU8, Ordering};
 
 use super::environment;
-use super::{Config, Effective, Place, Pool, Problem, Source, Sources};
+use super::{Config, Effective, Place, Problem, Source, Sources};
 use crate::line::Line;
 
 /// Nobody has asked yet.
@@ -80,12 +80,7 @@ fn decide(program: Option<&Config>) {
                 if what.config().print {
                     print(what);
                 }
-                let without_us = what.config().pool == Pool::System;
                 DECISION.state.store(DECIDED, Ordering::Release);
-                if without_us {
-                    // No thread will come by for a cache. A signal that was asked for would end the program.
-                    crate::report::install();
-                }
                 return;
             }
             Err(DECIDED) => return,
