@@ -353,25 +353,25 @@ fn collections_are_told_of_the_hard_limit_and_keep_what_they_have() {
 #[test]
 fn many_threads_trim_at_once_and_nothing_is_left() {
     configured("background=off", "many_threads_trim_at_once_and_nothing_is_left", || {
-        std::thread::scope(|scope| {
-            for seed in 0..8 {
-                scope.spawn(move || {
-                    let mut random = Random::new(seed);
-                    for _ in 0..200 {
-                        let blocks: Vec<usize> =
-                            (0..50).map(|_| raw::malloc(random.size(MIB)) as usize).collect();
-                        // SAFETY: live, and not used any more.
-                        blocks.iter().for_each(|&block| unsafe { raw::free(block as *mut u8) });
-                        match random.below(4) {
-                            0 => drop(trim(random.below(4 * MIB))),
-                            1 => tiermalloc::thread_idle(),
-                            2 => tiermalloc::thread_busy(),
-                            _ => {}
-                        }
+        let threads = (0..8).map(|seed| {
+            std::thread::spawn(move || {
+                let mut random = Random::new(seed);
+                for _ in 0..200 {
+                    let blocks: Vec<usize> =
+                        (0..50).map(|_| raw::malloc(random.size(MIB)) as usize).collect();
+                    // SAFETY: live, and not used any more.
+                    blocks.iter().for_each(|&block| unsafe { raw::free(block as *mut u8) });
+                    match random.below(4) {
+                        0 => drop(trim(random.below(4 * MIB))),
+                        1 => tiermalloc::thread_idle(),
+                        2 => tiermalloc::thread_busy(),
+                        _ => {}
                     }
-                });
-            }
+                }
+            })
         });
+        // Joined, each to its very end: what a thread leaves behind comes after its function.
+        threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
         trim(0);
         assert_eq!(stats().free_dirty, 0);
         assert_eq!(trim(0), 0, "and there is no more");
