@@ -30,8 +30,8 @@ const PAGE_TABLE: [u8; SLOTS] = page_table();
 
 /// A span may leave this part of itself uncovered: 1/50.
 const WASTE_DIVISOR: usize = 50;
-/// Objects of a span at least,
-const FEW: usize = 4;
+/// Objects of a span at least; under the models, which want spans of one page, one,
+const FEW: usize = if cfg!(tiermalloc_loom) { 1 } else { 4 };
 /// if they have so many bytes at most.
 const FEW_UP_TO: usize = 8192;
 
