@@ -295,7 +295,7 @@ proptest! {
         let config = Config::new()
             .pool(pools[choice])
             .quarantine(bytes)
-            .hard_limit(bytes)
+            .hard_limit(bytes + (1 << 20))
             .release_delay(Duration::from_ms(ms))
             .zero_on_free(on)
             .stats((choice * 5) as u32)
