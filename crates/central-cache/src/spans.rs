@@ -26,6 +26,8 @@ pub(crate) struct Spans {
     pub(crate) spans: usize,
     /// Objects handed out, to threads and to the transfer cache.
     pub(crate) live: usize,
+    /// Objects at the ends of spans that were never handed out.
+    pub(crate) never_taken: usize,
     /// Since the start: chains that were fetched, objects in them, chains that came back.
     pub(crate) fetches: u64,
     pub(crate) taken: u64,
@@ -48,6 +50,7 @@ impl Spans {
             nonempty: 0,
             spans: 0,
             live: 0,
+            never_taken: 0,
             fetches: 0,
             taken: 0,
             stores: 0,
@@ -69,6 +72,7 @@ impl Spans {
         self.spans += 1;
         // SAFETY: the caller's alone; now the class's.
         unsafe {
+            self.never_taken += span.as_ref().never_taken();
             span.as_ref().group.set(ON_NONE);
             self.regroup(span.as_ref());
         }
@@ -95,6 +99,7 @@ impl Spans {
                 chain.append(address as *mut u8);
             };
             let mut taken = 0;
+            let before = span.as_ref().never_taken();
             // Who begins with a class of such small objects asks for these: its lines are its own then.
             if wanted == LINES && class.size() < LINE {
                 taken = span.as_ref().take_lines(&mut each);
@@ -104,6 +109,7 @@ impl Spans {
             }
             self.live += taken;
             self.taken += taken as u64;
+            self.never_taken -= before - span.as_ref().never_taken();
             self.regroup(span.as_ref());
             (taken, zeroed)
         }
@@ -117,12 +123,14 @@ impl Spans {
         let mut got = None;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
+            let before = span.as_ref().never_taken();
             let taken = span.as_ref().take_objects(1, |address, past| {
                 got = Some((address as *mut u8, past));
             });
             self.live += taken;
             self.taken += taken as u64;
             self.fetches += taken as u64;
+            self.never_taken -= before - span.as_ref().never_taken();
             self.regroup(span.as_ref());
         }
         got
@@ -159,6 +167,7 @@ impl Spans {
                 return false;
             }
             self.unlink(record);
+            self.never_taken -= record.never_taken();
         }
         self.spans -= 1;
         true

@@ -57,7 +57,7 @@ fn every_source_is_shown_and_the_later_one_wins() {
     ]);
     command
         .env("TIERMALLOC_CONF_FILE", &file)
-        .env("TIERMALLOC_CONF", "thp=default,background=off,quarantine=3MiB");
+        .env("TIERMALLOC_CONF", "thp=system,background=off,quarantine=3MiB");
     let (printed, stderr) = outcome(&mut command, 0);
     assert_eq!(stderr, "");
     let file = file.to_str().unwrap();

@@ -28,11 +28,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     #[cold]
     pub(crate) fn grow(&self, pages: usize) -> bool {
         let reserved = self.reserved_bytes() >> PAGE_SHIFT;
-        let unit = self.region_pages();
         let quarter = (reserved / 4).next_multiple_of(FIRST_STEP).clamp(FIRST_STEP, LAST_STEP);
         let mut step = quarter.max(pages);
         loop {
-            if self.add_region(step, unit) {
+            if self.add_region(step, self.region_pages(step)) {
                 return true;
             }
             if step <= pages {
@@ -42,10 +41,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    /// What regions are made of: whole OS pages, for the rest of the last one could be neither used nor given
+    /// What regions of about so many pages are made of: whole OS pages, for the rest of the last one could be neither used nor given
     /// back, or more if the source likes that (pages).
-    fn region_pages(&self) -> usize {
-        (self.source.os_page_size().max(self.source.region_unit()) / PAGE_SIZE).max(1)
+    fn region_pages(&self, pages: usize) -> usize {
+        let unit = self.source.region_unit(pages.saturating_mul(PAGE_SIZE));
+        (self.source.os_page_size().max(unit) / PAGE_SIZE).max(1)
     }
 
     fn add_region(&self, pages: usize, unit: usize) -> bool {

@@ -1,5 +1,6 @@
 //! The heap itself: allocation by splitting, freeing by coalescing.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
@@ -7,6 +8,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
+use crate::demand::{BLOCK, Evidence};
 use crate::free_set::FreeSet;
 use crate::grow::MAX_SPAN;
 use crate::limit::Limits;
@@ -40,10 +42,12 @@ pub struct PageHeap<
     pub(crate) source: S,
     pub(crate) keeper: Option<fn() -> bool>,
     pub(crate) relief: Option<fn()>,
+    pub(crate) untouched: Option<fn() -> usize>,
     /// `reserved_pages` of the statistics, for who does not want to wait for it.
     pub(crate) reserved: AtomicUsize,
     /// Whether more is committed than the soft limit.
     pub(crate) tight: AtomicBool,
+    pub(crate) evidence: Evidence,
     pub(crate) inner: Mutex<R, Inner>,
 }
 
@@ -131,8 +135,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             relief: None,
+            untouched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
+            evidence: Evidence::new(),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -145,8 +151,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             relief: None,
+            untouched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
+            evidence: Evidence::new(),
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -163,6 +171,13 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// committed than the soft limit.
     pub const fn with_relief(mut self, relief: fn()) -> Self {
         self.relief = Some(relief);
+        self
+    }
+
+    /// With somebody who knows how many bytes of the object spans nobody has touched yet: asked, without a lock,
+    /// before fresh pages are filled for objects.
+    pub const fn with_untouched(mut self, untouched: fn() -> usize) -> Self {
+        self.untouched = Some(untouched);
         self
     }
 
@@ -208,16 +223,17 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 None
             };
             let found = self.cut(&mut inner, pages, 1, State::Objects);
-            if let (None, Some(bits)) = (found, bits) {
+            if let (true, Some(bits)) = (found.is_none(), bits) {
                 // SAFETY: taken above and not used.
                 unsafe { inner.records.give_bits(bits, words) };
             }
             drop(inner);
             match found {
-                Some(span) => {
+                Some((span, full)) => {
                     // SAFETY: the span is ours until it is handed out. H3: every page is registered
                     // before any object of it can be freed.
                     unsafe {
+                        self.fill_for_objects(full);
                         span.as_ref().carve(class, bits);
                         self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
                     }
@@ -255,9 +271,15 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         pages: usize,
         align_pages: usize,
     ) -> Option<NonNull<Span>> {
-        let span = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
+        let (span, full) = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
+            span.as_ref().set_filled(pages >= BLOCK && !full.is_empty());
+            if pages >= BLOCK {
+                self.fill(full);
+            } else {
+                self.fill_for_objects(full);
+            }
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
@@ -301,6 +323,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// If an allocation starts there, it is not used any more.
     pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
+        if let Some(span) = self.large_at(address).filter(|span| span.pages() >= BLOCK) {
+            self.learn_from(span);
+        }
         let mut inner = self.inner.lock();
         // Looked up under the lock: of two threads that free the same address, one finds nothing.
         let span = self.map.span(address).ok_or(FreeError::NotAnAllocation)?;
@@ -328,14 +353,15 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         Ok(())
     }
 
-    /// Cuts `pages` pages, aligned, out of a free span and gives them a state.
+    /// Cuts `pages` pages, aligned, out of a free span and gives them a state. With it, the pages that are best
+    /// [filled](Self::fill), once the lock is given up.
     fn cut(
         &self,
         inner: &mut Inner,
         pages: usize,
         align_pages: usize,
         state: State,
-    ) -> Option<NonNull<Span>> {
+    ) -> Option<(NonNull<Span>, Range<usize>)> {
         // A span of the wanted length may lie well by chance; one that is longer always contains an
         // aligned run.
         let mut found = inner.find(pages)?;
@@ -361,6 +387,12 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 return None;
             }
         }
+        let full = self.to_fill(
+            inner,
+            start..start + length,
+            start + lo..start + hi,
+            start + head..start + head + pages,
+        );
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {
             0 => None,
@@ -408,7 +440,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.stats.large_spans += 1;
             }
         }
-        Some(found)
+        Some((found, full))
     }
 
     /// Coalesces a span with its free neighbours (by their state, H1) and puts it into its set.

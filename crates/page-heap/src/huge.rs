@@ -136,6 +136,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 unsafe {
                     span.as_ref().set_zeroed(true);
                     span.as_ref().set_guard(guard);
+                    span.as_ref().set_filled(guard == 0 && self.fill_mapping(place, end - first));
                     span.as_ref().set_state(State::Huge);
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }

@@ -41,6 +41,7 @@ extern crate std;
 #[cfg(doctest)]
 struct Readme;
 
+mod demand;
 mod free_set;
 mod grow;
 mod heap;

@@ -220,9 +220,15 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if from >= to {
             return Some(0);
         }
+        // Over clean pages only: where no more is to go, no more goes.
+        let blocks = self.whole_blocks(from, to, span);
+        let (from, to) = (if first == lo { blocks.start } else { from }, blocks.end);
         // SAFETY: the pages are the span's, and it is ours and free.
-        if !unsafe { self.source.decommit(NonNull::new(from as *mut u8)?, to - from) } {
-            return None;
+        unsafe {
+            if !self.source.decommit(NonNull::new(from as *mut u8)?, to - from) {
+                return None;
+            }
+            self.leave_empty(from..to);
         }
         let left_head = from.saturating_sub(lo_at) / PAGE_SIZE;
         let left_tail = hi_at.saturating_sub(to) / PAGE_SIZE;

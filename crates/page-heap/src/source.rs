@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use tiermalloc_size_class::PAGE_SIZE;
-use tiermalloc_sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use tiermalloc_sync::sys;
 
 /// A supplier of address space and memory: the operating system, or a test's stand-in that refuses.
@@ -27,8 +27,9 @@ pub unsafe trait PageSource {
         self.reserve(bytes)
     }
 
-    /// What the length of a region is best a multiple of (bytes, a power of two).
-    fn region_unit(&self) -> usize {
+    /// What the length of a region of about so many bytes is best a multiple of (bytes, a power of two).
+    fn region_unit(&self, bytes: usize) -> usize {
+        let _ = bytes;
         PAGE_SIZE
     }
 
@@ -77,6 +78,26 @@ pub unsafe trait PageSource {
         false
     }
 
+    /// Size of the pages that [`advise`](Self::advise) is about (bytes, a power of two); 0: there are none.
+    fn block_bytes(&self) -> usize {
+        0
+    }
+
+    /// Says that a range will soon be used, all of it, so that the largest pages there are would be best behind it;
+    /// or that it will not. A hint: what it holds stays as it is.
+    ///
+    /// # Safety
+    /// What the range has of mappings is the caller's, or left as it is by such a hint.
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
+        let _ = (start, bytes, full);
+    }
+
+    /// Whether there is memory behind an address of the caller's, as far as is known.
+    fn is_resident(&self, address: usize) -> bool {
+        let _ = address;
+        false
+    }
+
     /// Makes memory inaccessible, so that a touch ends the program at once. `false`: it cannot, and
     /// nothing has changed. Such memory is given back by `release` like any other.
     ///
@@ -105,8 +126,8 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
         (**self).reserve_region(bytes)
     }
-    fn region_unit(&self) -> usize {
-        (**self).region_unit()
+    fn region_unit(&self, bytes: usize) -> usize {
+        (**self).region_unit(bytes)
     }
     fn reserve_block(&self, bytes: usize) -> Option<NonNull<u8>> {
         (**self).reserve_block(bytes)
@@ -133,6 +154,16 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
         // SAFETY: passed on to the caller.
         unsafe { (**self).move_onto(start, old, target, new) }
     }
+    fn block_bytes(&self) -> usize {
+        (**self).block_bytes()
+    }
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
+        // SAFETY: passed on to the caller.
+        unsafe { (**self).advise(start, bytes, full) }
+    }
+    fn is_resident(&self, address: usize) -> bool {
+        (**self).is_resident(address)
+    }
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { (**self).forbid(start, bytes) }
@@ -147,11 +178,13 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
 #[repr(u8)]
 pub enum HugePages {
     /// Nothing.
-    Default = 0,
+    System = 0,
     /// That there be none.
     Never = 1,
     /// That regions and large blocks be made of them, which are aligned so that they can.
     Advise = 2,
+    /// That those be made of them that the heap [asks for](PageSource::advise).
+    Demand = 3,
 }
 
 /// Bytes of a huge page where pages are of 4 KiB; where they are larger, so are these, and too large to align to.
@@ -166,6 +199,8 @@ pub struct OsPages {
     lowest: AtomicUsize,
     /// A [`HugePages`].
     huge: AtomicU8,
+    /// Whether the heap has asked for any.
+    asked: AtomicBool,
 }
 
 impl OsPages {
@@ -173,7 +208,11 @@ impl OsPages {
     #[cfg(not(tiermalloc_loom))]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { lowest: AtomicUsize::new(0), huge: AtomicU8::new(HugePages::Default as u8) }
+        Self {
+            lowest: AtomicUsize::new(0),
+            huge: AtomicU8::new(HugePages::System as u8),
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// What is asked of the kernel from now on.
@@ -186,26 +225,35 @@ impl OsPages {
         match self.huge.load(Ordering::Relaxed) {
             1 => HugePages::Never,
             2 => HugePages::Advise,
-            _ => HugePages::Default,
+            3 => HugePages::Demand,
+            _ => HugePages::System,
         }
     }
 
-    /// What regions and blocks are aligned to.
-    fn huge_unit(&self) -> usize {
-        let aligns = self.huge_pages() == HugePages::Advise && sys::os_page_size() == 4096;
-        if aligns { HUGE_PAGE } else { PAGE_SIZE }
+    /// What a region or block of so many bytes is aligned to.
+    fn huge_unit(&self, bytes: usize) -> usize {
+        let aligns = match self.huge_pages() {
+            HugePages::Advise => true,
+            // Small heaps stay small.
+            HugePages::Demand => bytes >= HUGE_PAGE,
+            _ => false,
+        };
+        if aligns && sys::os_page_size() == 4096 { HUGE_PAGE } else { PAGE_SIZE }
     }
 
-    /// [`reserve_at`](Self::reserve_at) of what is to consist of huge pages if somebody wants them.
+    /// [`reserve_at`](Self::reserve_at) of what may come to consist of huge pages.
     fn reserve_full(&self, hint: usize, bytes: usize) -> Option<NonNull<u8>> {
-        if self.huge_pages() != HugePages::Advise || bytes < HUGE_PAGE {
+        let unit = self.huge_unit(bytes);
+        if unit == PAGE_SIZE || bytes < HUGE_PAGE {
             return self.reserve_at(hint, bytes, PAGE_SIZE);
         }
-        let aligned = self.reserve_at(hint, bytes, self.huge_unit());
+        let aligned = self.reserve_at(hint & !(unit - 1), bytes, unit);
         // Where addresses are short, without.
         let memory = aligned.or_else(|| self.reserve_at(hint, bytes, PAGE_SIZE))?;
-        // SAFETY: mapped a moment ago.
-        unsafe { sys::advise_huge(memory.as_ptr() as usize, bytes, true) };
+        if self.huge_pages() == HugePages::Advise {
+            // SAFETY: mapped a moment ago.
+            unsafe { sys::advise_huge(memory.as_ptr() as usize, bytes, true) };
+        }
         Some(memory)
     }
 
@@ -255,13 +303,13 @@ unsafe impl PageSource for OsPages {
 
     fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
         let below = self.lowest.load(Ordering::Relaxed).saturating_sub(bytes);
-        let region = self.reserve_full(below & !(self.huge_unit() - 1), bytes)?;
+        let region = self.reserve_full(below, bytes)?;
         self.lowest.store(region.as_ptr() as usize, Ordering::Relaxed);
         Some(region)
     }
 
-    fn region_unit(&self) -> usize {
-        self.huge_unit()
+    fn region_unit(&self, bytes: usize) -> usize {
+        self.huge_unit(bytes)
     }
 
     fn reserve_block(&self, bytes: usize) -> Option<NonNull<u8>> {
@@ -313,6 +361,26 @@ unsafe impl PageSource for OsPages {
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { sys::forbid(start.as_ptr() as usize, bytes) }
+    }
+
+    fn block_bytes(&self) -> usize {
+        let has = self.huge_pages() == HugePages::Demand && sys::os_page_size() == 4096;
+        if has { HUGE_PAGE } else { 0 }
+    }
+
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
+        // Relaxed: what was asked for by another thread at this moment may stay so.
+        if full {
+            self.asked.store(true, Ordering::Relaxed);
+        } else if !self.asked.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: passed on to the caller. A kernel without huge pages says no, and nothing depends on it.
+        unsafe { sys::advise_huge(start.as_ptr() as usize, bytes, full) };
+    }
+
+    fn is_resident(&self, address: usize) -> bool {
+        sys::is_resident(address)
     }
 
     fn now_ms(&self) -> u64 {

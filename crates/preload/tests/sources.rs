@@ -509,6 +509,6 @@ fn the_feature_fixed_config_reads_neither_variables_nor_files() {
     command.env("TIERMALLOC_CONF", OsStr::new("pool=nonsense,thp=never"));
     expect(
         &printed(&mut command),
-        &[("pool", "\"central\"", "tiermalloc_conf"), ("thp", "\"default\"", "built in")],
+        &[("pool", "\"central\"", "tiermalloc_conf"), ("thp", "\"demand\"", "built in")],
     );
 }

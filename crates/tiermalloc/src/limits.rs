@@ -31,7 +31,8 @@ pub(crate) fn configure(config: &Config) {
     BUDGET.configure(total, config.cache_thread.min(total), THREAD_FLOOR);
     let heap = heap();
     heap.source().set_huge_pages(match config.thp {
-        HugePages::Default => Wanted::Default,
+        HugePages::System => Wanted::System,
+        HugePages::Demand => Wanted::Demand,
         HugePages::Never => Wanted::Never,
         HugePages::Advise => Wanted::Advise,
     });

@@ -2,7 +2,11 @@
 //!
 //! A thread that ends gives back what it has cached, object by object where a bin holds no whole batch, and
 //! the next one begins with nothing. Where threads come and go that is most of their cost. So the caches of
-//! the last few, if they are small, wait here as they are, and a thread that comes takes one over.
+//! the last few, if they are small, wait here as they are, and a thread that comes takes one over. Not any: what is
+//! in it lies beside objects that the thread before it has left behind, in cache lines of both. Of two threads
+//! that took each other's, and go on with what those before them have left, each would write into the other's
+//! lines for good. So a thread gets the cache of the one whose stack it has got, which the C library gives on at
+//! once to whom waited for its end; or else one from its processor.
 //!
 //! Invariant K1: a cache is in the hands of its thread, registered; or here, with no thread; or gone.
 
@@ -13,11 +17,24 @@ use tiermalloc_thread_cache::ThreadCache;
 
 /// Caches that wait at most.
 const MOST: usize = 8;
-/// The largest that may wait (bytes of all its bins' room).
-const LARGEST: usize = 256 << 10;
+/// The largest that may wait: bytes of what is in it,
+const LARGEST: usize = 512 << 10;
+/// and of what its bins have room for, which others cannot have meanwhile.
+const MOST_ROOM: usize = 2048 << 10;
+
+/// A cache that waits, and whom for.
+#[derive(Clone, Copy)]
+struct Waiting {
+    cache: NonNull<ThreadCache>,
+    /// Where its thread had its stack,
+    stack: usize,
+    /// and on which processor it has run last.
+    processor: i32,
+}
 
 struct Parked {
-    caches: [Option<NonNull<ThreadCache>>; MOST],
+    /// The first `count` are there, the newest last.
+    caches: [Option<Waiting>; MOST],
     count: usize,
     /// How often one has come or gone.
     moves: u32,
@@ -35,25 +52,58 @@ static PARKED: Mutex<RawFutexMutex, Parked> =
 /// The cache is the caller's, who does not use it any more, and it is not registered.
 pub(crate) unsafe fn keep(cache: NonNull<ThreadCache>) -> bool {
     // SAFETY: passed on to the caller.
-    if unsafe { cache.as_ref() }.used() > LARGEST || crate::state::heap().is_tight() {
+    let record = unsafe { cache.as_ref() };
+    if crate::state::heap().is_tight()
+        || record.used() > MOST_ROOM
+        || record.used() > LARGEST && record.cached_bytes() > LARGEST
+    {
         return false;
     }
     let mut parked = PARKED.lock();
     let count = parked.count;
     let Some(place) = parked.caches.get_mut(count) else { return false };
-    *place = Some(cache);
+    *place = Some(Waiting { cache, stack: stack(), processor: processor() });
     parked.count += 1;
     parked.moves = parked.moves.wrapping_add(1);
     true
 }
 
-/// The cache that has come last.
+/// A cache that waits: that of the thread whose stack the calling one has got, or else the newest from its
+/// processor, or else the newest.
 pub(crate) fn take() -> Option<NonNull<ThreadCache>> {
     let mut parked = PARKED.lock();
-    parked.count = parked.count.checked_sub(1)?;
+    let last = parked.count.checked_sub(1)?;
+    let (stack, processor) = (stack(), processor());
+    let newest = |fits: &dyn Fn(&Waiting) -> bool| {
+        parked.caches.iter().rposition(|waiting| waiting.as_ref().is_some_and(fits))
+    };
+    let place = newest(&|waiting| waiting.stack == stack)
+        .or_else(|| newest(&|waiting| waiting.processor == processor))
+        .unwrap_or(last);
+    let taken = parked.caches.get_mut(place)?.take();
+    // Those that came later move up.
+    parked.caches.get_mut(place..=last)?.rotate_left(1);
+    parked.count = last;
     parked.moves = parked.moves.wrapping_add(1);
-    let count = parked.count;
-    parked.caches.get_mut(count)?.take()
+    taken.map(|waiting| waiting.cache)
+}
+
+/// What the C library knows the calling thread by, which lies in its stack: it gives those of ended threads to
+/// the next ones.
+fn stack() -> usize {
+    // SAFETY: the function has no conditions.
+    unsafe { libc::pthread_self() as usize }
+}
+
+/// The processor that the calling thread runs on at this moment; -1: not known.
+fn processor() -> i32 {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the function has no conditions, and takes no lock.
+    unsafe {
+        libc::sched_getcpu()
+    }
+    #[cfg(not(target_os = "linux"))]
+    -1
 }
 
 /// How often a cache has come or gone: while that stays the same, those that are here lie idle.
@@ -82,9 +132,9 @@ pub(crate) fn for_each_at_hand(each: impl FnMut(&ThreadCache)) {
 }
 
 fn each_of(parked: &Parked, mut each: impl FnMut(&ThreadCache)) {
-    for cache in parked.caches.iter().flatten() {
+    for waiting in parked.caches.iter().flatten() {
         // SAFETY: K1: it is here, so nobody else uses it, and it stays while the lock is held.
-        each(unsafe { cache.as_ref() });
+        each(unsafe { waiting.cache.as_ref() });
     }
 }
 

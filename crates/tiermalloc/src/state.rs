@@ -17,7 +17,8 @@ pub(crate) static MAP: PageMap<Span> = PageMap::new();
 /// Spans of pages, from the operating system.
 static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new())
     .with_keeper(background::keeper)
-    .with_relief(limits::relieve);
+    .with_relief(limits::relieve)
+    .with_untouched(untouched);
 
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
@@ -66,6 +67,10 @@ unsafe impl SpanSource for Pages {
     fn cache_room(&self) -> usize {
         limits::transfer_room()
     }
+}
+
+fn untouched() -> usize {
+    CENTRAL.untouched_bytes()
 }
 
 /// A cache that all threads may share because nobody ever writes to it (G1).

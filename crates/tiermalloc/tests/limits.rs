@@ -317,11 +317,98 @@ fn huge_pages_that_are_not_wanted_are_forbidden_everywhere() {
 }
 
 #[test]
-fn nobody_is_asked_about_huge_pages_by_default() {
-    configured("thp=default", "nobody_is_asked_about_huge_pages_by_default", || {
+fn nobody_is_asked_about_huge_pages_where_the_system_decides() {
+    configured("thp=system", "nobody_is_asked_about_huge_pages_where_the_system_decides", || {
         let (flags, _) = touch();
         let asked = |flag: &String| flag == "hg" || flag == "nh";
         assert!(!flags.iter().flatten().any(asked), "{flags:?}");
+    });
+}
+
+/// Takes so many blocks and writes all of each; their addresses.
+fn fill(count: usize, bytes: usize) -> Vec<usize> {
+    let take = |_| {
+        let block = raw::malloc(bytes);
+        // SAFETY: live, and as long as that.
+        unsafe { block.write_bytes(1, bytes) };
+        block as usize
+    };
+    (0..count).map(take).collect()
+}
+
+fn is_asked_for(address: usize) -> bool {
+    flags_at(address).iter().any(|flag| flag == "hg")
+}
+
+#[test]
+fn huge_pages_are_asked_for_where_the_heap_is_full_and_given_up_with_what_goes_back() {
+    let test = "huge_pages_are_asked_for_where_the_heap_is_full_and_given_up_with_what_goes_back";
+    configured("thp=demand,background=off", test, || {
+        if !has_huge_pages() {
+            return;
+        }
+        let small = fill(4000, 1000);
+        assert!(!small.iter().any(|&block| is_asked_for(block)), "4 MiB are little");
+        let before = faults();
+        let many = fill(64_000, 1000);
+        // 16,000 pages of 4 KiB.
+        assert!(faults() - before < 8_000, "{} faults", faults() - before);
+        let asked = many.iter().step_by(500).filter(|&&block| is_asked_for(block)).count();
+        assert!(asked > 80, "{asked} of 128");
+        let resident = resident();
+        let kept = many.iter().step_by(1000).copied().collect::<Vec<_>>();
+        for block in many.into_iter().filter(|block| !kept.contains(block)).chain(small) {
+            // SAFETY: live, and not used any more.
+            unsafe { raw::free(block as *mut u8) };
+        }
+        trim(0);
+        let left = support::resident();
+        assert!(left + 56 * MIB < resident, "{left} of {resident}");
+        let asked = kept.iter().filter(|&&block| is_asked_for(block)).count();
+        assert!(
+            asked <= kept.len() / 8,
+            "{asked} of {}: the system would fill them again",
+            kept.len()
+        );
+    });
+}
+
+#[test]
+fn long_blocks_are_filled_where_they_have_been_and_not_where_they_have_not() {
+    let test = "long_blocks_are_filled_where_they_have_been_and_not_where_they_have_not";
+    configured("thp=demand,background=off", test, || {
+        if !has_huge_pages() {
+            return;
+        }
+        let touched = |bytes: usize, part: usize| {
+            let block = raw::malloc(bytes);
+            let asked = is_asked_for(block as usize + bytes / 2);
+            let before = resident();
+            // SAFETY: live, and as long as that; freed at once.
+            unsafe {
+                (0..bytes / part).step_by(4096).for_each(|at| block.add(at).write_volatile(1));
+                let grown = resident() - before;
+                raw::free(block);
+                trim(0);
+                (asked, grown)
+            }
+        };
+        // Through the heap, and as mappings of their own.
+        for bytes in [24 * MIB, 80 * MIB] {
+            // Sparse ones, whatever was before, stay sparse.
+            for _ in 0..8 {
+                touched(bytes, 64);
+            }
+            for _ in 0..8 {
+                let (asked, grown) = touched(bytes, 64);
+                assert!(!asked && grown < bytes / 32, "{grown} of {bytes}");
+            }
+            for _ in 0..2 {
+                touched(bytes, 1);
+            }
+            let asked = (0..8).filter(|_| touched(bytes, 1).0).count();
+            assert_eq!(asked, 7, "one does without, to see how it goes");
+        }
     });
 }
 

@@ -329,6 +329,46 @@ fn what_a_thread_has_cached_serves_the_next_one_until_somebody_trims() {
     });
 }
 
+/// Four threads at once, each with what it is known by and a fresh object that it frees, or finds free.
+fn four() -> Vec<(usize, usize)> {
+    let together = std::sync::Arc::new(Barrier::new(4));
+    let one = |_| {
+        let together = together.clone();
+        std::thread::spawn(move || {
+            together.wait();
+            let object = raw::malloc(5000);
+            // SAFETY: live, and not used any more.
+            unsafe { raw::free(object) };
+            together.wait();
+            // SAFETY: the function has no conditions.
+            (unsafe { libc::pthread_self() } as usize, object as usize)
+        })
+    };
+    let threads: Vec<_> = (0..4).map(one).collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn a_thread_in_the_place_of_an_ended_one_gets_what_that_one_had() {
+    alone_in_tiers("a_thread_in_the_place_of_an_ended_one_gets_what_that_one_had", || {
+        let mut before = four();
+        let mut same = 0;
+        for _ in 0..20 {
+            wait_until_threads_are(2);
+            let now = four();
+            for (thread, object) in &now {
+                if let Some((_, had)) = before.iter().find(|(other, _)| other == thread) {
+                    assert_eq!(object, had, "{before:x?} {now:x?}");
+                    same += 1;
+                }
+            }
+            before = now;
+        }
+        // Where the C library does not use stacks again, there is nothing to be seen.
+        assert!(same > 0 || cfg!(not(target_env = "gnu")), "{before:?}");
+    });
+}
+
 #[test]
 fn a_thread_with_much_leaves_nothing_behind() {
     alone_in_tiers("a_thread_with_much_leaves_nothing_behind", || {

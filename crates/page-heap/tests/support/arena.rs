@@ -41,6 +41,12 @@ pub struct Arena {
     /// Pages that nobody may touch.
     forbidden: RefCell<BTreeSet<usize>>,
     now: Cell<u64>,
+    /// Bytes of a huge page; 0: the source has none.
+    block: Cell<usize>,
+    /// What was said about ranges: pages of the arena, and whether they will be full.
+    advice: RefCell<Vec<(Range<usize>, bool)>>,
+    /// What is said of every page that somebody asks about.
+    resident: Cell<bool>,
 }
 
 impl Arena {
@@ -66,6 +72,9 @@ impl Arena {
             single: RefCell::default(),
             forbidden: RefCell::default(),
             now: Cell::new(1),
+            block: Cell::new(0),
+            advice: RefCell::default(),
+            resident: Cell::new(false),
         }
     }
 
@@ -110,6 +119,18 @@ impl Arena {
     pub fn begin(&self) {
         self.calls_before.set(self.calls.get());
         self.refused.set(0);
+    }
+    /// From now on there are huge pages of so many bytes.
+    pub fn set_block(&self, bytes: usize) {
+        self.block.set(bytes);
+    }
+    /// From now on every page is resident, or none.
+    pub fn set_resident(&self, resident: bool) {
+        self.resident.set(resident);
+    }
+    /// What was said since the last call.
+    pub fn take_advice(&self) -> Vec<(Range<usize>, bool)> {
+        self.advice.take()
     }
     pub fn pass_time(&self, ms: u64) {
         self.now.set(self.now.get() + ms);
@@ -308,6 +329,23 @@ unsafe impl PageSource for Arena {
         unsafe { std::ptr::copy_nonoverlapping(start.as_ptr(), target.as_ptr(), old) };
         self.set(from_range, false);
         true
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.block.get()
+    }
+
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
+        let range = self.range(start.as_ptr() as usize, bytes);
+        if full {
+            assert!(self.mapped.borrow()[range.clone()].iter().all(|&mapped| mapped), "{range:?}");
+        }
+        self.advice.borrow_mut().push((range, full));
+    }
+
+    fn is_resident(&self, address: usize) -> bool {
+        assert!(self.is_mapped((address - self.base) / PAGE));
+        self.resident.get()
     }
 
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {

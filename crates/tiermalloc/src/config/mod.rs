@@ -102,8 +102,10 @@ pub enum AtLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {
+    /// Asked for where the program fills them, as far as it has shown.
+    Demand,
     /// As the system has it.
-    Default,
+    System,
     /// None in the heap.
     Never,
     /// Asked for.
@@ -175,7 +177,7 @@ impl Config {
         cache_thread: 16 << 20,
         release_delay: Duration::from_ms(500),
         release_rate: 0,
-        thp: HugePages::Default,
+        thp: HugePages::Demand,
         zero_on_free: false,
         quarantine: 4 << 20,
         stats: 0,

@@ -134,8 +134,13 @@ pub static KEYS: [Key; 17] = [
     choice!(
         "thp",
         thp,
-        ["default" = HugePages::Default, "never" = HugePages::Never, "advise" = HugePages::Advise],
-        "transparent huge pages: as the system has it, never, or asked for"
+        [
+            "demand" = HugePages::Demand,
+            "advise" = HugePages::Advise,
+            "never" = HugePages::Never,
+            "system" = HugePages::System
+        ],
+        "transparent huge pages: asked for where the program fills them, asked for everywhere, forbidden, or as the system has it"
     ),
     plain!(
         "zero_on_free",
