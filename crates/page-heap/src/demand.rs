@@ -17,7 +17,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
-use tiermalloc_sync::atomic::{AtomicU32, Ordering};
+use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -48,31 +48,46 @@ pub(crate) struct Evidence {
     score: AtomicU32,
     /// Allocations that asked.
     turn: AtomicU32,
+    /// Address and bytes of the newest that has been neither looked at nor filled.
+    newest: AtomicUsize,
+    newest_bytes: AtomicUsize,
 }
 
 impl Evidence {
     #[cfg(not(tiermalloc_loom))]
     pub(crate) const fn new() -> Self {
-        Self { score: AtomicU32::new(0), turn: AtomicU32::new(0) }
+        Self {
+            score: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            newest: AtomicUsize::new(0),
+            newest_bytes: AtomicUsize::new(0),
+        }
     }
 
     #[cfg(tiermalloc_loom)]
     pub(crate) fn new() -> Self {
-        Self { score: AtomicU32::new(0), turn: AtomicU32::new(0) }
+        Self {
+            score: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            newest: AtomicUsize::new(0),
+            newest_bytes: AtomicUsize::new(0),
+        }
     }
 
     /// Whether the next allocation will be filled, as far as is known.
     fn speaks_for_it(&self) -> bool {
         // Relaxed, here and below: hints.
-        self.score.load(Ordering::Relaxed) >= ENOUGH
-            && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
+        self.is_in() && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
     }
 
-    /// Takes down how many of [`SAMPLES`] pages were there.
-    fn note(&self, found: usize) {
+    fn is_in(&self) -> bool {
+        self.score.load(Ordering::Relaxed) >= ENOUGH
+    }
+
+    /// Takes down whether an allocation was dense.
+    fn note(&self, dense: bool) {
         let score = self.score.load(Ordering::Relaxed);
-        let now = if found >= DENSE { (score + 1).min(ENOUGH) } else { 0 };
-        self.score.store(now, Ordering::Relaxed);
+        self.score.store(if dense { (score + 1).min(ENOUGH) } else { 0 }, Ordering::Relaxed);
     }
 }
 
@@ -183,14 +198,46 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// Looks at some pages of an allocation that is about to be freed.
     pub(crate) fn learn_from(&self, span: &Span) {
-        let block = self.source.block_bytes();
-        // What consists of huge pages says nothing.
-        if block == 0 || span.bytes() < block || span.is_filled() {
+        // What consists of huge pages says nothing, nor does what others have filled before.
+        if self.source.block_bytes() == 0 || span.is_filled() || !span.was_zeroed() {
             return;
         }
-        let step = span.bytes() / SAMPLES;
-        let there = |n: &usize| self.source.is_resident(span.address() + n * step + step / 2);
-        self.evidence.note((0..SAMPLES).filter(there).count());
+        let newest = &self.evidence.newest;
+        let seen = newest.compare_exchange(span.address(), 0, Ordering::Relaxed, Ordering::Relaxed);
+        // What has shown itself before it was freed counts once.
+        if seen.is_ok() || !self.evidence.is_in() {
+            self.evidence.note(self.is_full(span.address(), span.bytes()));
+        }
+    }
+
+    /// Remembers a fresh allocation that is not filled.
+    pub(crate) fn remember(&self, span: &Span) {
+        if self.source.block_bytes() > 0 && span.was_zeroed() && !span.is_filled() {
+            self.evidence.newest_bytes.store(span.bytes(), Ordering::Relaxed);
+            self.evidence.newest.store(span.address(), Ordering::Relaxed);
+        }
+    }
+
+    /// Before another long allocation: looks at the one before, if it is still there. Where it is not full, it may
+    /// yet come to be.
+    pub(crate) fn learn_from_newest(&self) {
+        if self.evidence.is_in() || self.evidence.newest.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let address = self.evidence.newest.swap(0, Ordering::Relaxed);
+        // Of two threads one may see the other's length: a mistaken answer at worst.
+        let bytes = self.evidence.newest_bytes.load(Ordering::Relaxed);
+        if address != 0 && self.is_full(address, bytes) {
+            self.evidence.note(true);
+        }
+    }
+
+    /// Whether there is memory behind nearly all of some pages. Asking about addresses that are not there any more does
+    /// no harm.
+    fn is_full(&self, address: usize, bytes: usize) -> bool {
+        let step = bytes / SAMPLES;
+        let there = |n: &usize| self.source.is_resident(address + n * step + step / 2);
+        (0..SAMPLES).filter(there).count() >= DENSE
     }
 
     /// The range `from..to` that is to go back, of a free span from `start` to `end`: in whole blocks as far as the

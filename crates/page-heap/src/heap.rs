@@ -255,6 +255,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Cost: as for [`alloc_objects`](Self::alloc_objects).
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
         let pages = pages.max(1);
+        if pages >= BLOCK {
+            self.learn_from_newest();
+        }
         loop {
             if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
                 return Some(span);
@@ -277,6 +280,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             span.as_ref().set_filled(pages >= BLOCK && !full.is_empty());
             if pages >= BLOCK {
                 self.fill(full);
+                self.remember(span.as_ref());
             } else {
                 self.fill_for_objects(full);
             }

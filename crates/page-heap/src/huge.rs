@@ -98,6 +98,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.commit_huge(bytes >> PAGE_SHIFT) {
             return None;
         }
+        if guard == 0 {
+            self.learn_from_newest();
+        }
         let mapped = self.map_committed(bytes, align, guard);
         if mapped.is_none() {
             self.uncommit_huge(bytes >> PAGE_SHIFT);
@@ -138,6 +141,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     span.as_ref().set_guard(guard);
                     span.as_ref().set_filled(guard == 0 && self.fill_mapping(place, end - first));
                     span.as_ref().set_state(State::Huge);
+                    if guard == 0 {
+                        self.remember(span.as_ref());
+                    }
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }
                 self.note_soft_limit(&inner);

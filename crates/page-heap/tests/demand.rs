@@ -141,6 +141,24 @@ fn a_long_allocation_is_filled_once_such_ones_have_been_and_one_in_eight_is_not(
 }
 
 #[test]
+fn allocations_that_stay_are_looked_at_when_the_next_comes() {
+    with_blocks(
+        || 0,
+        |heap, arena| {
+            let asks = || {
+                large(heap, 3 * BLOCK);
+                is_for_it(&arena.take_advice())
+            };
+            // Not yet touched: they may yet be.
+            assert!(!asks() && !asks() && !asks());
+            arena.set_resident(true);
+            assert!(!asks(), "one is full");
+            assert!(asks(), "two are");
+        },
+    );
+}
+
+#[test]
 fn what_goes_back_goes_in_whole_blocks_and_is_not_to_be_filled() {
     with_blocks(
         || 0,

@@ -61,13 +61,21 @@ unsafe fn move_roomy(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
         // SAFETY: passed on to the caller.
         return unsafe { move_to(pointer, old, size, size) };
     }
-    if stays(old, size) {
+    let part = part_of(old);
+    if size <= old && size > old - old / (part + 1) {
         return pointer;
     }
     // Not past the last class: pages are another matter.
-    let roomy = if size > old { size.max((old + old / 4).min(MAX_SIZE)) } else { size };
+    let roomy = if size > old { size.max((old + old / part).min(MAX_SIZE)) } else { size };
     // SAFETY: passed on to the caller.
     unsafe { move_to(pointer, old, size, roomy) }
+}
+
+/// Which part of it an object gets more when it grows: a quarter, or half from 8 KiB on, where copying it costs more than
+/// what it may never use. One that shrinks stays as it is while no more is unused than that.
+#[inline]
+fn part_of(old: usize) -> usize {
+    if old < 8 << 10 { 4 } else { 2 }
 }
 
 /// Whether a block of `old` bytes does for `size` bytes without wasting more than a quarter.
