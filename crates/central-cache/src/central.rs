@@ -453,12 +453,16 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         ClassStats { spans: spans.spans, out: spans.live, transfer }
     }
 
-    /// Bytes of objects at the ends of spans that were never handed out, of all classes; a moment old.
+    /// Bytes of objects of up to `size` bytes that have been handed out at one time, in spans that there are; a moment
+    /// old.
     ///
     /// Cost: a lock for each class.
-    pub fn untouched_bytes(&self) -> usize {
-        let of = |class: Class| self.classes[class.id()].spans.lock().never_taken * class.size();
-        Class::all().map(of).sum()
+    pub fn touched_bytes(&self, size: usize) -> usize {
+        let of = |class: Class| {
+            let spans = self.classes[class.id()].spans.lock();
+            (spans.spans * class.objects() - spans.never_taken) * class.size()
+        };
+        Class::all().filter(|class| class.size() <= size).map(of).sum()
     }
 
     /// Takes every lock and keeps it, before a fork: transfer caches, then spans.

@@ -4,90 +4,89 @@
 //! further afterwards; but a huge page is resident whole, however little of it is used. So the source is asked
 //! for one ([`PageSource::advise`]) only where next to nothing of it will be wasted:
 //!
-//! - when the heap has run through all that was free and begins a *block* of whole fresh pages, of the size of a
-//!   huge page, while it has [`GATE`] pages in use and hardly any of its object spans is untouched
-//!   ([`PageHeap::with_untouched`]): so it will be with these, and the rest of one block is wasted at most.
-//! - for an allocation that is longer than a block, when the last such that were freed had been touched nearly
-//!   everywhere. One in [`TRIALS`] does without, so that there is something to go by.
+//! - for small objects, when the heap has run through all that was free and begins a *block* of whole fresh pages, of
+//!   the size of a huge page, while nearly all that is in use are small objects which have been handed out at one time
+//!   ([`PageHeap::with_touched`]): so it will be with these, and the rest of one block is wasted at most. What is
+//!   longer, such as stacks and tables, may be touched here and there only, and counts as if it was not.
+//! - for an allocation of blocks, when the last ones that were freed had something in nearly all of their pages, and
+//!   were not much shorter. One in [`TRIALS`] does without, so that there is something to go by.
 //!
-//! And what goes back to the system goes back in whole blocks as far as the free span goes, and is advised
+//! What goes back to the system goes back in whole blocks as far as the free span goes, and what has gone is advised
 //! against: otherwise the kernel would, sooner or later, fill the holes of a block with memory again.
 
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use tiermalloc_size_class::{PAGE_SHIFT, PAGE_SIZE};
+use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE};
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
 use crate::source::PageSource;
-use crate::span::Span;
+use crate::span::{Span, State};
 
-/// Pages in use from which on fresh blocks are made of huge pages (8 MiB).
+/// Pages of small objects from which on fresh blocks are made of huge pages (8 MiB).
 const GATE: usize = 1024;
+/// The largest small object: of what is not longer than that, most of each page is touched (bytes).
+pub(crate) const SMALL: usize = 8 << 10;
+/// One part in so many of what is in use may be something else, or untouched.
+const OTHERS: usize = 16;
 /// Shortest block that there is (pages; 2 MiB). Nothing shorter is looked at.
 pub(crate) const BLOCK: usize = 256;
-/// A part of the object spans that may be untouched.
-const SPARSE: usize = 16;
 /// Pages of an allocation that are looked at when it is freed.
 const SAMPLES: usize = 8;
-/// How many of them have to be there.
+/// Between their places within their parts: the golden ratio's part of 2^32 (Knuth, volume 3, section 6.4).
+const GOLDEN: usize = 0x9e37_79b9;
+/// How many of them have to have something in them.
 const DENSE: usize = 7;
-/// After so many dense ones in a row the next ones will be, too.
+/// Bytes of such a page: of the system's where there are blocks.
+const SAMPLE: usize = 4096;
+/// After so many dense ones in a row the next ones will be, too,
 const ENOUGH: u32 = 2;
+/// if they are not so many times as long.
+const LONGER: usize = 2;
 /// Of so many dense ones one is left without huge pages.
 const TRIALS: u32 = 8;
-/// Pages reserved from which on nothing is advised against (32 GiB): it would take too many of the mappings
-/// that a process may have.
-const MANY: usize = 1 << 22;
 
 /// What is known of the program's longer allocations.
 pub(crate) struct Evidence {
-    /// Dense ones seen in a row, up to [`ENOUGH`].
+    /// Dense ones seen in a row, up to [`ENOUGH`],
     score: AtomicU32,
+    /// and the longest of them (pages).
+    longest: AtomicUsize,
     /// Allocations that asked.
     turn: AtomicU32,
-    /// Address and bytes of the newest that has been neither looked at nor filled.
-    newest: AtomicUsize,
-    newest_bytes: AtomicUsize,
 }
 
 impl Evidence {
     #[cfg(not(tiermalloc_loom))]
     pub(crate) const fn new() -> Self {
-        Self {
-            score: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
-            newest: AtomicUsize::new(0),
-            newest_bytes: AtomicUsize::new(0),
-        }
+        Self { score: AtomicU32::new(0), longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
     }
 
     #[cfg(tiermalloc_loom)]
     pub(crate) fn new() -> Self {
-        Self {
-            score: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
-            newest: AtomicUsize::new(0),
-            newest_bytes: AtomicUsize::new(0),
-        }
+        Self { score: AtomicU32::new(0), longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
     }
 
-    /// Whether the next allocation will be filled, as far as is known.
-    fn speaks_for_it(&self) -> bool {
+    /// Whether an allocation of so many pages will be filled, as far as is known.
+    fn speaks_for(&self, pages: usize) -> bool {
         // Relaxed, here and below: hints.
-        self.is_in() && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
-    }
-
-    fn is_in(&self) -> bool {
         self.score.load(Ordering::Relaxed) >= ENOUGH
+            && pages <= self.longest.load(Ordering::Relaxed).saturating_mul(LONGER)
+            && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
     }
 
     /// Takes down whether an allocation was dense.
-    fn note(&self, dense: bool) {
+    fn note(&self, pages: usize, dense: bool) {
         let score = self.score.load(Ordering::Relaxed);
-        self.score.store(if dense { (score + 1).min(ENOUGH) } else { 0 }, Ordering::Relaxed);
+        if dense {
+            self.longest.fetch_max(pages, Ordering::Relaxed);
+            self.score.store((score + 1).min(ENOUGH), Ordering::Relaxed);
+        } else {
+            self.score.store(0, Ordering::Relaxed);
+            self.longest.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -100,11 +99,21 @@ fn blocks_begun(fresh: Range<usize>, cut: &Range<usize>, block: usize) -> Range<
     first..end.max(first)
 }
 
+/// Whether there is anything in the page at an address.
+///
+/// # Safety
+/// It is mapped, and may be read.
+unsafe fn holds_something(page: usize) -> bool {
+    let words = (page..page + SAMPLE).step_by(size_of::<u64>());
+    // SAFETY: passed on to the caller. Volatile: what a program frees while it writes there is its own affair.
+    words.map(|at| unsafe { (at as *const u64).read_volatile() }).any(|word| word != 0)
+}
+
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
     /// The pages that are best backed by huge ones when `cut` is taken out of the free span `whole`, of which the
-    /// pages `dirty` may be resident. Empty: none.
+    /// pages `dirty` may be resident; for small objects, if [they are dense](Self::fill_for_objects). Empty: none.
     #[inline]
     pub(crate) fn to_fill(
         &self,
@@ -112,8 +121,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         whole: Range<usize>,
         dirty: Range<usize>,
         cut: Range<usize>,
+        state: State,
     ) -> Range<usize> {
-        if whole.len() < BLOCK { 0..0 } else { self.to_fill_of_long(inner, whole, dirty, cut) }
+        let may_be = whole.len() >= BLOCK && (state == State::Objects || cut.len() >= BLOCK);
+        if may_be { self.to_fill_of_long(inner, whole, dirty, cut, state) } else { 0..0 }
     }
 
     #[cold]
@@ -123,6 +134,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         whole: Range<usize>,
         dirty: Range<usize>,
         cut: Range<usize>,
+        state: State,
     ) -> Range<usize> {
         let block = self.source.block_bytes() >> PAGE_SHIFT;
         // What is committed is counted by pages that are handed out, not by what comes with them.
@@ -134,28 +146,23 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             false if cut.end > dirty.end => dirty.end..whole.end,
             false => whole.start..dirty.start,
         };
-        let begun = blocks_begun(fresh, &cut, block);
-        if begun.is_empty() {
-            return begun;
+        if state == State::Objects {
+            let many = inner.stats.object_pages >= GATE;
+            return if many { blocks_begun(fresh, &cut, block) } else { 0..0 };
         }
-        let in_use = inner.stats.object_pages + inner.stats.large_pages;
-        if cut.len() < block {
-            return if in_use >= GATE { begun } else { 0..0 };
-        }
-        if !self.evidence.speaks_for_it() {
-            return 0..0;
-        }
-        // All of a small heap is this allocation: no further than it goes.
-        if in_use >= GATE { begun } else { blocks_begun(cut.clone(), &cut, block) }
+        // No further than the allocation goes: what comes behind it may be anything.
+        let inside = fresh.start.max(cut.start)..fresh.end.min(cut.end);
+        let blocks = blocks_begun(inside, &cut, block);
+        if blocks.is_empty() || !self.evidence.speaks_for(cut.len()) { 0..0 } else { blocks }
     }
 
-    /// [`fill`](Self::fill) for what is shorter than a block: if the object spans show that such pages are touched.
+    /// [`fill`](Self::fill) for objects of a class, if what is in use shows that such pages are touched.
     ///
     /// # Safety
     /// As for `fill`.
     #[inline]
-    pub(crate) unsafe fn fill_for_objects(&self, pages: Range<usize>) {
-        if !pages.is_empty() && self.is_dense() {
+    pub(crate) unsafe fn fill_for_objects(&self, class: Class, pages: Range<usize>) {
+        if !pages.is_empty() && class.size() <= SMALL && self.is_dense() {
             // SAFETY: passed on to the caller.
             unsafe { self.fill(pages) };
         }
@@ -163,111 +170,106 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     #[cold]
     fn is_dense(&self) -> bool {
-        let untouched = self.untouched.map_or(0, |untouched| untouched() >> PAGE_SHIFT);
-        untouched <= self.inner.lock().stats.object_pages / SPARSE
+        // Without the heap's lock: whoever is asked has locks of his own.
+        let touched = self.touched.map_or(0, |touched| touched(SMALL) >> PAGE_SHIFT);
+        let inner = self.inner.lock();
+        let in_use = inner.stats.object_pages + inner.stats.large_pages;
+        touched >= GATE && touched + in_use / OTHERS >= in_use
     }
 
-    /// Says so to the source.
+    /// Asks the source to fill pages, if there is room to remember them by. `true`: it was asked.
     ///
     /// # Safety
     /// The pages are the heap's, from [`to_fill`](Self::to_fill).
-    pub(crate) unsafe fn fill(&self, pages: Range<usize>) {
-        if pages.is_empty() {
-            return;
+    pub(crate) unsafe fn fill(&self, pages: Range<usize>) -> bool {
+        if pages.is_empty() || !self.inner.lock().filled.add(pages.clone()) {
+            return false;
         }
+        // Somebody may give the end of the last block back at this very moment, which is free, addresses and all: only
+        // where there are no addresses left.
+        // SAFETY: passed on to the caller.
+        unsafe { self.advise(pages, true) };
+        true
+    }
+
+    /// # Safety
+    /// The pages are the heap's.
+    unsafe fn advise(&self, pages: Range<usize>, full: bool) {
         if let Some(start) = NonNull::new((pages.start << PAGE_SHIFT) as *mut u8) {
             // SAFETY: passed on to the caller.
-            unsafe { self.source.advise(start, pages.len() * PAGE_SIZE, true) };
+            unsafe { self.source.advise(start, pages.len() * PAGE_SIZE, full) };
         }
     }
 
-    /// [`fill`](Self::fill) of a mapping of `bytes` bytes that was made for one allocation.
+    /// Asks the source to fill a mapping of `bytes` bytes that was made for one allocation, if such ones are filled.
     ///
     /// # Safety
     /// The mapping is the caller's.
-    pub(crate) unsafe fn fill_mapping(&self, start: NonNull<u8>, bytes: usize) -> bool {
+    pub(crate) unsafe fn fill_mapping(&self, start: NonNull<u8>, bytes: usize) {
         let block = self.source.block_bytes();
-        let fills = block > 0 && bytes >= block && self.evidence.speaks_for_it();
-        if fills {
+        if block == 0 || bytes < block || !self.evidence.speaks_for(bytes >> PAGE_SHIFT) {
+            return;
+        }
+        if !self.inner.lock().limits.any {
             // All of it: the system moves and lengthens what is one mapping.
             // SAFETY: passed on to the caller.
             unsafe { self.source.advise(start, bytes, true) };
         }
-        fills
     }
 
-    /// Looks at some pages of an allocation that is about to be freed.
-    pub(crate) fn learn_from(&self, span: &Span) {
-        // What consists of huge pages says nothing, nor does what others have filled before.
+    /// Looks into some pages of a long allocation of the heap's that is about to be freed. Neither the first nor the
+    /// last, where some programs forbid access.
+    ///
+    /// # Safety
+    /// Nobody uses it any more.
+    pub(crate) unsafe fn learn_from(&self, span: &Span) {
+        // What consists of huge pages says nothing, nor do pages in which others have left something.
         if self.source.block_bytes() == 0 || span.is_filled() || !span.was_zeroed() {
             return;
         }
-        let newest = &self.evidence.newest;
-        let seen = newest.compare_exchange(span.address(), 0, Ordering::Relaxed, Ordering::Relaxed);
-        // What has shown itself before it was freed counts once.
-        if seen.is_ok() || !self.evidence.is_in() {
-            self.evidence.note(self.is_full(span.address(), span.bytes()));
-        }
+        // One in each eighth, at distances that no program steps by.
+        let step = span.bytes() / SAMPLES;
+        let pages = step / SAMPLE - 2;
+        let inside = |n: usize| 1 + (n + 1).wrapping_mul(GOLDEN) % pages;
+        let page = |n: usize| ((span.address() + n * step) & !(SAMPLE - 1)) + inside(n) * SAMPLE;
+        // SAFETY: pages of a live span of the heap's.
+        let dense = (0..SAMPLES).filter(|&n| unsafe { holds_something(page(n)) }).count() >= DENSE;
+        self.evidence.note(span.pages(), dense);
     }
 
-    /// Remembers a fresh allocation that is not filled.
-    pub(crate) fn remember(&self, span: &Span) {
-        if self.source.block_bytes() > 0 && span.was_zeroed() && !span.is_filled() {
-            self.evidence.newest_bytes.store(span.bytes(), Ordering::Relaxed);
-            self.evidence.newest.store(span.address(), Ordering::Relaxed);
-        }
-    }
-
-    /// Before another long allocation: looks at the one before, if it is still there. Where it is not full, it may
-    /// yet come to be.
-    pub(crate) fn learn_from_newest(&self) {
-        if self.evidence.is_in() || self.evidence.newest.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let address = self.evidence.newest.swap(0, Ordering::Relaxed);
-        // Of two threads one may see the other's length: a mistaken answer at worst.
-        let bytes = self.evidence.newest_bytes.load(Ordering::Relaxed);
-        if address != 0 && self.is_full(address, bytes) {
-            self.evidence.note(true);
-        }
-    }
-
-    /// Whether there is memory behind nearly all of some pages. Asking about addresses that are not there any more does
-    /// no harm.
-    fn is_full(&self, address: usize, bytes: usize) -> bool {
-        let step = bytes / SAMPLES;
-        let there = |n: &usize| self.source.is_resident(address + n * step + step / 2);
-        (0..SAMPLES).filter(there).count() >= DENSE
-    }
-
-    /// The range `from..to` that is to go back, of a free span from `start` to `end`: in whole blocks as far as the
-    /// span goes, because the rest of a huge page is resident too.
+    /// The range `from..to` (bytes) of a free span that is to go back: in whole blocks as far as the span goes, because
+    /// the rest of a huge page is resident too.
     pub(crate) fn whole_blocks(&self, from: usize, to: usize, span: &Span) -> Range<usize> {
         let block = self.source.block_bytes();
-        if block == 0 || span.pages() < BLOCK / 2 {
+        if block == 0 {
             return from..to;
         }
         let (start, end) = (span.address(), span.address() + span.bytes());
         (from & !(block - 1)).max(start)..to.next_multiple_of(block).min(end)
     }
 
-    /// After a range has gone back: that nobody fills its blocks.
+    /// After a range (bytes) has gone back: that nobody fills its blocks, as far as somebody was asked to.
     ///
     /// # Safety
     /// The range is the heap's.
     pub(crate) unsafe fn leave_empty(&self, range: Range<usize>) {
         let block = self.source.block_bytes();
-        // Relaxed: a number.
-        let few = self.reserved.load(Ordering::Relaxed) < MANY;
-        if block == 0 || !few {
+        if block == 0 {
             return;
         }
-        let (from, to) = (range.start & !(block - 1), range.end.next_multiple_of(block));
-        if let Some(start) = NonNull::new(from as *mut u8) {
-            // SAFETY: passed on to the caller; a region consists of whole blocks from the first one on that was
-            // advised, and for others the advice changes nothing that they hold.
-            unsafe { self.source.advise(start, to - from, false) };
+        let pages = (range.start & !(block - 1)) >> PAGE_SHIFT
+            ..range.end.next_multiple_of(block) >> PAGE_SHIFT;
+        loop {
+            let part = self.inner.lock().filled.take(pages.clone());
+            let Some(part) = part else { return };
+            // SAFETY: the heap's: it was filled, and has not left the heap since.
+            unsafe { self.advise(part, false) };
         }
+    }
+
+    /// Pages leave the heap, addresses and all.
+    pub(crate) fn forget_filled(inner: &mut Inner, pages: Range<usize>) {
+        while inner.filled.take(pages.clone()).is_some() {}
     }
 }
 

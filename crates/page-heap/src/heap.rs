@@ -9,6 +9,7 @@ use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
 use crate::demand::{BLOCK, Evidence};
+use crate::filled::Filled;
 use crate::free_set::FreeSet;
 use crate::grow::MAX_SPAN;
 use crate::limit::Limits;
@@ -42,7 +43,7 @@ pub struct PageHeap<
     pub(crate) source: S,
     pub(crate) keeper: Option<fn() -> bool>,
     pub(crate) relief: Option<fn()>,
-    pub(crate) untouched: Option<fn() -> usize>,
+    pub(crate) touched: Option<fn(usize) -> usize>,
     /// `reserved_pages` of the statistics, for who does not want to wait for it.
     pub(crate) reserved: AtomicUsize,
     /// Whether more is committed than the soft limit.
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) clean: FreeSet,
     pub(crate) stats: HeapStats,
     pub(crate) limits: Limits,
+    pub(crate) filled: Filled,
     pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
@@ -78,6 +80,7 @@ impl Inner {
             clean: FreeSet::new(),
             stats: HeapStats::new(),
             limits: Limits::new(),
+            filled: Filled::new(),
             pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
@@ -135,7 +138,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             relief: None,
-            untouched: None,
+            touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
             evidence: Evidence::new(),
@@ -151,7 +154,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             source,
             keeper: None,
             relief: None,
-            untouched: None,
+            touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
             evidence: Evidence::new(),
@@ -174,10 +177,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self
     }
 
-    /// With somebody who knows how many bytes of the object spans nobody has touched yet: asked, without a lock,
-    /// before fresh pages are filled for objects.
-    pub const fn with_untouched(mut self, untouched: fn() -> usize) -> Self {
-        self.untouched = Some(untouched);
+    /// With somebody who knows how many bytes there are of objects of up to so many bytes that have been handed out at
+    /// one time, in spans that there are: asked, without a lock, before fresh pages are filled for objects.
+    pub const fn with_touched(mut self, touched: fn(usize) -> usize) -> Self {
+        self.touched = Some(touched);
         self
     }
 
@@ -233,7 +236,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     // SAFETY: the span is ours until it is handed out. H3: every page is registered
                     // before any object of it can be freed.
                     unsafe {
-                        self.fill_for_objects(full);
+                        self.fill_for_objects(class, full);
                         span.as_ref().carve(class, bits);
                         self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
                     }
@@ -255,9 +258,6 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Cost: as for [`alloc_objects`](Self::alloc_objects).
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
         let pages = pages.max(1);
-        if pages >= BLOCK {
-            self.learn_from_newest();
-        }
         loop {
             if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
                 return Some(span);
@@ -277,13 +277,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (span, full) = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
-            span.as_ref().set_filled(pages >= BLOCK && !full.is_empty());
-            if pages >= BLOCK {
-                self.fill(full);
-                self.remember(span.as_ref());
-            } else {
-                self.fill_for_objects(full);
-            }
+            span.as_ref().set_filled(self.fill(full));
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
@@ -327,8 +321,11 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// If an allocation starts there, it is not used any more.
     pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
-        if let Some(span) = self.large_at(address).filter(|span| span.pages() >= BLOCK) {
-            self.learn_from(span);
+        if let Some(span) = self.large_at(address) {
+            if span.pages() >= BLOCK && span.state() == State::Large {
+                // SAFETY: passed on to the caller.
+                unsafe { self.learn_from(span) };
+            }
         }
         let mut inner = self.inner.lock();
         // Looked up under the lock: of two threads that free the same address, one finds nothing.
@@ -396,6 +393,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             start..start + length,
             start + lo..start + hi,
             start + head..start + head + pages,
+            state,
         );
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {

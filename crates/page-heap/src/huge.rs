@@ -98,9 +98,6 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.commit_huge(bytes >> PAGE_SHIFT) {
             return None;
         }
-        if guard == 0 {
-            self.learn_from_newest();
-        }
         let mapped = self.map_committed(bytes, align, guard);
         if mapped.is_none() {
             self.uncommit_huge(bytes >> PAGE_SHIFT);
@@ -127,6 +124,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
         }
         let place = NonNull::new(first as *mut u8)?;
+        if guard == 0 {
+            // SAFETY: ours until handed out.
+            unsafe { self.fill_mapping(place, end - first) };
+        }
         if self.map.ensure(address, 1, &Meta(&self.source)).is_ok() {
             let mut inner = self.inner.lock();
             let record =
@@ -139,11 +140,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 unsafe {
                     span.as_ref().set_zeroed(true);
                     span.as_ref().set_guard(guard);
-                    span.as_ref().set_filled(guard == 0 && self.fill_mapping(place, end - first));
                     span.as_ref().set_state(State::Huge);
-                    if guard == 0 {
-                        self.remember(span.as_ref());
-                    }
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }
                 self.note_soft_limit(&inner);
@@ -331,6 +328,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     self.put_back(&mut inner, span);
                     return unmapped;
                 }
+                Self::forget_filled(&mut inner, record.start()..record.end());
                 let reserved = inner.stats.reserved_pages - record.pages();
                 self.set_reserved(&mut inner, reserved);
                 unmapped += record.pages();

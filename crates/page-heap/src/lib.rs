@@ -42,6 +42,7 @@ extern crate std;
 struct Readme;
 
 mod demand;
+mod filled;
 mod free_set;
 mod grow;
 mod heap;

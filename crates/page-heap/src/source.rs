@@ -87,15 +87,9 @@ pub unsafe trait PageSource {
     /// or that it will not. A hint: what it holds stays as it is.
     ///
     /// # Safety
-    /// What the range has of mappings is the caller's, or left as it is by such a hint.
+    /// The range is within what `reserve` gave.
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
         let _ = (start, bytes, full);
-    }
-
-    /// Whether there is memory behind an address of the caller's, as far as is known.
-    fn is_resident(&self, address: usize) -> bool {
-        let _ = address;
-        false
     }
 
     /// Makes memory inaccessible, so that a touch ends the program at once. `false`: it cannot, and
@@ -160,9 +154,6 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
         // SAFETY: passed on to the caller.
         unsafe { (**self).advise(start, bytes, full) }
-    }
-    fn is_resident(&self, address: usize) -> bool {
-        (**self).is_resident(address)
     }
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
@@ -377,10 +368,6 @@ unsafe impl PageSource for OsPages {
         }
         // SAFETY: passed on to the caller. A kernel without huge pages says no, and nothing depends on it.
         unsafe { sys::advise_huge(start.as_ptr() as usize, bytes, full) };
-    }
-
-    fn is_resident(&self, address: usize) -> bool {
-        sys::is_resident(address)
     }
 
     fn now_ms(&self) -> u64 {

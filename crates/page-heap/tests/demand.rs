@@ -3,33 +3,52 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use support::arena::{Arena, PAGE};
 use support::model::{SMALL_LEAF, SMALL_ROOT, boxed_map};
 use support::{Heap, free, large};
-use tiermalloc_page_heap::PageHeap;
-use tiermalloc_size_class::class_of;
+use tiermalloc_page_heap::{PageHeap, Span};
+use tiermalloc_size_class::{Class, class_of};
 
 /// Pages of a huge page: 2 MiB.
 const BLOCK: usize = 256;
-/// Pages in use from which on fresh blocks are asked for: 8 MiB.
+/// Pages of small objects from which on fresh blocks are asked for: 8 MiB.
 const GATE: usize = 1024;
 
-/// A heap over a source of 64 MiB with huge pages, of whose object spans so many bytes are untouched.
-fn with_blocks(untouched: fn() -> usize, test: impl FnOnce(&Heap, &Arena)) {
+type Advice = Vec<(Range<usize>, bool)>;
+
+thread_local! {
+    /// Bytes of small objects that have been handed out at one time.
+    static TOUCHED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A heap over a source of 64 MiB with huge pages.
+fn with_blocks(test: impl FnOnce(&Heap, &Arena)) {
     let arena = Arena::new(8192, 4096, 11);
     arena.set_block(BLOCK * PAGE);
     let map = boxed_map::<SMALL_ROOT, SMALL_LEAF>();
-    let heap: Heap = PageHeap::new(&map, &arena).with_untouched(untouched);
+    TOUCHED.set(0);
+    let touched = |size| {
+        assert_eq!(size, 8192);
+        TOUCHED.get()
+    };
+    let heap: Heap = PageHeap::new(&map, &arena).with_touched(touched);
     test(&heap, &arena);
 }
 
-/// Takes spans of 8 pages until the heap has so many pages in use.
-fn fill_up(heap: &Heap, pages: usize) -> Vec<usize> {
+fn small() -> Class {
+    class_of(1000, 8).expect("a class")
+}
+
+/// Object spans until the heap has so many pages of them. Of each `share` parts one stays untouched.
+fn fill_up(heap: &Heap, class: Class, pages: usize, share: usize) -> Vec<&'static Span> {
     let mut spans = Vec::new();
-    while heap.stats().large_pages < pages {
-        spans.push(large(heap, 8));
+    while heap.stats().object_pages < pages {
+        // SAFETY: the record stays while the heap does, which is as long as the test.
+        spans.push(unsafe { heap.alloc_objects(class).expect("memory").as_ref() });
+        TOUCHED.set(heap.stats().object_pages * PAGE / share * (share - 1));
     }
     spans
 }
@@ -38,149 +57,160 @@ fn whole_blocks(range: &Range<usize>) -> bool {
     range.start % BLOCK == 0 && range.end % BLOCK == 0 && !range.is_empty()
 }
 
+fn asked(advice: &Advice) -> usize {
+    advice.iter().filter(|(_, full)| *full).map(|(range, _)| range.len()).sum()
+}
+
 /// Pages of the arena of a span.
-fn pages_at(arena: &Arena, address: usize, pages: usize) -> Range<usize> {
-    let first = address / PAGE - arena.base_page();
-    first..first + pages
+fn pages_of(arena: &Arena, span: &Span) -> Range<usize> {
+    let first = span.start() - arena.base_page();
+    first..first + span.pages()
 }
 
 #[test]
 fn a_small_heap_asks_for_nothing_and_a_large_one_for_each_block_once_before_it_is_used() {
-    with_blocks(
-        || 0,
-        |heap, arena| {
-            let few = fill_up(heap, GATE);
-            assert_eq!(arena.take_advice(), [], "{} spans", few.len());
-            let mut asked = Vec::new();
-            let mut used: Vec<_> = few.iter().map(|&at| pages_at(arena, at, 8)).collect();
-            while heap.stats().large_pages < 6 * GATE {
-                let span = pages_at(arena, large(heap, 8), 8);
+    with_blocks(|heap, arena| {
+        let mut used: Vec<_> =
+            fill_up(heap, small(), GATE, 100).iter().map(|span| pages_of(arena, span)).collect();
+        assert_eq!(arena.take_advice(), []);
+        let mut blocks: Vec<Range<usize>> = Vec::new();
+        while heap.stats().object_pages < 6 * GATE {
+            let next = heap.stats().object_pages + 1;
+            for span in fill_up(heap, small(), next, 100) {
+                let span = pages_of(arena, span);
                 for (range, full) in arena.take_advice() {
                     assert!(full && whole_blocks(&range), "{range:?} {full}");
                     let apart =
                         |other: &Range<usize>| range.end <= other.start || other.end <= range.start;
                     assert!(
-                        used.iter().chain(&asked).all(apart),
-                        "{range:?} is in use, or was asked for"
+                        used.iter().chain(&blocks).all(apart),
+                        "{range:?} was used, or asked for"
                     );
                     assert!(!apart(&span), "{range:?} is not begun");
-                    asked.push(range);
+                    blocks.push(range);
                 }
                 used.push(span);
             }
-            let blocks: usize = asked.iter().map(|range| range.len() / BLOCK).sum();
-            // The ends of regions are not whole blocks.
-            assert!(blocks * BLOCK > 3 * GATE, "{blocks}");
-        },
-    );
+        }
+        // The ends of regions are not whole blocks.
+        let pages: usize = blocks.iter().map(Range::len).sum();
+        assert!(pages > 3 * GATE, "{pages}");
+    });
 }
 
 #[test]
 fn objects_that_are_not_touched_are_no_reason() {
-    with_blocks(
-        || 3 << 19,
-        |heap, arena| {
-            let class = class_of(1024, 8).expect("a class");
-            while heap.stats().object_pages < 2 * GATE {
-                heap.alloc_objects(class).expect("memory");
-            }
-            // 1.5 MiB of 16 are too much, of 24 not.
-            let asked: usize = arena.take_advice().iter().map(|(range, _)| range.len()).sum();
-            assert_eq!(asked, 0);
-            while heap.stats().object_pages < 5 * GATE {
-                heap.alloc_objects(class).expect("memory");
-            }
-            let asked: usize = arena.take_advice().iter().map(|(range, _)| range.len()).sum();
-            assert!(asked > GATE, "{asked}");
-        },
-    );
+    for (share, reason) in [(14, false), (18, true)] {
+        with_blocks(|heap, arena| {
+            fill_up(heap, small(), 5 * GATE, share);
+            assert_eq!(asked(&arena.take_advice()) > 0, reason, "one in {share}");
+        });
+    }
+}
+
+#[test]
+fn nor_are_longer_ones_or_allocations_of_pages_which_may_be_touched_here_and_there_only() {
+    with_blocks(|heap, arena| {
+        let (just, longer) =
+            (class_of(8192, 8).expect("a class"), class_of(8200, 8).expect("a class"));
+        fill_up(heap, longer, 3 * GATE, 100);
+        assert_eq!(arena.take_advice(), [], "it is not asked for these");
+        fill_up(heap, just, 4 * GATE, 100);
+        assert!(asked(&arena.take_advice()) > 0, "but for these");
+    });
+    with_blocks(|heap, arena| {
+        fill_up(heap, small(), 2 * GATE, 100);
+        arena.take_advice();
+        while heap.stats().large_pages < GATE {
+            large(heap, 64);
+        }
+        fill_up(heap, small(), 4 * GATE, 100);
+        assert_eq!(arena.take_advice(), [], "too much else is in use");
+    });
 }
 
 #[test]
 fn under_a_hard_limit_nothing_is_asked_for() {
-    with_blocks(
-        || 0,
-        |heap, arena| {
-            heap.set_hard_limit(60 << 20);
-            fill_up(heap, 4 * GATE);
-            assert_eq!(arena.take_advice(), []);
-        },
-    );
+    with_blocks(|heap, arena| {
+        heap.set_hard_limit(60 << 20);
+        fill_up(heap, small(), 4 * GATE, 100);
+        assert_eq!(arena.take_advice(), []);
+    });
 }
 
-/// Takes and frees an allocation of 3 blocks in a place that has never been used; what was asked for.
-fn long(heap: &Heap, arena: &Arena) -> Vec<(Range<usize>, bool)> {
-    let at = large(heap, 4 * BLOCK);
+/// Takes an allocation of so many blocks in a place that has never been used, writes into every `each`th page, and
+/// frees it. Whether pages were asked for.
+fn long(heap: &Heap, arena: &Arena, blocks: usize, each: usize) -> bool {
+    let at = large(heap, blocks * BLOCK);
     let advice = arena.take_advice();
+    assert!(advice.iter().all(|(range, full)| *full && whole_blocks(range)), "{advice:?}");
+    let range = (at / PAGE - arena.base_page())..(at / PAGE - arena.base_page()) + blocks * BLOCK;
+    assert!(advice.iter().all(|(r, _)| range.start <= r.start && r.end <= range.end), "no further");
+    for page in (0..blocks * BLOCK * 2).step_by(each) {
+        // SAFETY: within the allocation, which is ours.
+        unsafe { ((at + page * 4096 + 4000) as *mut u8).write(1) };
+    }
     free(heap, at);
     heap.release_pages(usize::MAX);
-    advice
-}
-
-/// Whether that was for this allocation.
-fn is_for_it(advice: &[(Range<usize>, bool)]) -> bool {
-    advice.iter().any(|(range, full)| *full && whole_blocks(range))
+    arena.take_advice();
+    !advice.is_empty()
 }
 
 #[test]
 fn a_long_allocation_is_filled_once_such_ones_have_been_and_one_in_eight_is_not() {
-    with_blocks(
-        || 0,
-        |heap, arena| {
-            arena.set_resident(true);
-            assert!(!is_for_it(&long(heap, arena)));
-            assert!(!is_for_it(&long(heap, arena)));
-            let filled: Vec<bool> = (0..32).map(|_| is_for_it(&long(heap, arena))).collect();
-            assert_eq!(filled.iter().filter(|&&filled| filled).count(), 28, "{filled:?}");
-            // Those that are not show that the program has changed its ways.
-            arena.set_resident(false);
-            (0..40).for_each(|_| drop(long(heap, arena)));
-            assert!((0..16).all(|_| !is_for_it(&long(heap, arena))));
-        },
-    );
+    with_blocks(|heap, arena| {
+        assert!(!long(heap, arena, 4, 1) && !long(heap, arena, 4, 1));
+        let filled = (0..32).filter(|_| long(heap, arena, 4, 1)).count();
+        assert_eq!(filled, 28);
+        assert!(!long(heap, arena, 9, 1), "more than twice as long");
+        // Those that are not show that the program has changed its ways.
+        assert!((0..8).filter(|_| long(heap, arena, 4, 40)).count() < 8);
+        assert!((0..16).all(|_| !long(heap, arena, 4, 40)));
+    });
 }
 
 #[test]
-fn allocations_that_stay_are_looked_at_when_the_next_comes() {
-    with_blocks(
-        || 0,
-        |heap, arena| {
-            let asks = || {
-                large(heap, 3 * BLOCK);
-                is_for_it(&arena.take_advice())
-            };
-            // Not yet touched: they may yet be.
-            assert!(!asks() && !asks() && !asks());
-            arena.set_resident(true);
-            assert!(!asks(), "one is full");
-            assert!(asks(), "two are");
-        },
-    );
+fn what_others_have_left_in_used_pages_is_no_evidence() {
+    with_blocks(|heap, arena| {
+        for _ in 0..20 {
+            let at = large(heap, 2 * BLOCK);
+            // SAFETY: ours. Only the first time they are fresh.
+            unsafe { (at as *mut u8).write_bytes(1, 2 * BLOCK * PAGE) };
+            free(heap, at);
+        }
+        assert!(!long(heap, arena, 4, 1));
+    });
 }
 
 #[test]
-fn what_goes_back_goes_in_whole_blocks_and_is_not_to_be_filled() {
-    with_blocks(
-        || 0,
-        |heap, arena| {
-            let mut spans = fill_up(heap, 4 * GATE);
-            arena.take_advice();
-            // All but every 40th, so that there are blocks without a free end.
-            let mut n = 0;
-            spans.retain(|&at| {
-                n += 1;
-                if n % 40 != 0 {
-                    free(heap, at);
+fn what_goes_back_goes_in_whole_blocks_and_is_not_to_be_filled_again() {
+    with_blocks(|heap, arena| {
+        let spans = fill_up(heap, small(), 5 * GATE, 100);
+        let filled: Vec<_> = arena.take_advice().into_iter().map(|(range, _)| range).collect();
+        // All but every 40th, so that there are blocks without a free end.
+        for (n, span) in spans.iter().enumerate() {
+            if n % 40 != 0 {
+                // SAFETY: the span is ours alone; all its objects come back, having been used.
+                unsafe {
+                    let mut objects = Vec::new();
+                    span.take_objects(usize::MAX, |object, _| objects.push(object));
+                    for object in objects {
+                        span.put_object(object);
+                    }
+                    heap.free_objects((*span).into());
                 }
-                n % 40 == 0
-            });
-            let dirty = heap.stats().dirty_pages;
-            assert_eq!(heap.release_pages(usize::MAX), dirty);
-            let advice = arena.take_advice();
-            assert!(!advice.is_empty());
-            assert!(advice.iter().all(|(range, full)| !full && whole_blocks(range)), "{advice:?}");
-            let kept: Vec<_> = spans.iter().map(|&at| pages_at(arena, at, 8)).collect();
-            assert!(kept.len() > 10);
-        },
-    );
+            }
+        }
+        let dirty = heap.stats().dirty_pages;
+        assert_eq!(heap.release_pages(usize::MAX), dirty);
+        let advice = arena.take_advice();
+        assert!(advice.len() > 3);
+        for (range, full) in advice {
+            assert!(!full && whole_blocks(&range), "{range:?}");
+            let in_one = |page| filled.iter().any(|filled| filled.contains(&page));
+            assert!(range.clone().all(in_one), "{range:?} was never filled");
+        }
+        assert_eq!(heap.release_pages(usize::MAX), 0);
+        assert_eq!(arena.take_advice(), [], "once");
+    });
 }

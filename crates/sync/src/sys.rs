@@ -19,7 +19,6 @@ mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const MREMAP: usize = 25;
-    pub const MINCORE: usize = 27;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
@@ -43,7 +42,6 @@ mod nr {
     pub const CLONE: usize = 220;
     pub const MMAP: usize = 222;
     pub const MPROTECT: usize = 226;
-    pub const MINCORE: usize = 232;
     pub const MADVISE: usize = 233;
 }
 
@@ -104,8 +102,6 @@ mod portable {
         pub const MPROTECT: usize = 6;
         pub const GETPID: usize = 7;
         pub const KILL: usize = 8;
-        /// Not asked.
-        pub const MINCORE: usize = 9;
     }
 
     /// # Safety
@@ -230,15 +226,6 @@ pub unsafe fn advise_huge(address: usize, bytes: usize, wanted: bool) -> bool {
     let advice = if wanted { HUGEPAGE } else { NOHUGEPAGE };
     // SAFETY: what the pages hold stays as it is.
     ok(unsafe { syscall(nr::MADVISE, [address, bytes, advice, 0, 0, 0]) }).is_some()
-}
-
-/// Whether there is memory behind the page of an address.
-pub fn is_resident(address: usize) -> bool {
-    let mut there = 0u8;
-    let page = address & !(os_page_size() - 1);
-    // SAFETY: the answer of one page is one byte, and there is room for it.
-    let known = ok(unsafe { syscall(nr::MINCORE, [page, 1, &raw mut there as usize, 0, 0, 0]) });
-    known.is_some() && there & 1 != 0
 }
 
 /// Resizes a mapping where it is. `false`: nothing has changed.

@@ -21,6 +21,8 @@ const MOST: usize = 8;
 const LARGEST: usize = 512 << 10;
 /// and of what its bins have room for, which others cannot have meanwhile.
 const MOST_ROOM: usize = 2048 << 10;
+/// or a part of what one thread may claim.
+const PART: usize = 8;
 
 /// A cache that waits, and whom for.
 #[derive(Clone, Copy)]
@@ -54,15 +56,17 @@ pub(crate) unsafe fn keep(cache: NonNull<ThreadCache>) -> bool {
     // SAFETY: passed on to the caller.
     let record = unsafe { cache.as_ref() };
     if crate::state::heap().is_tight()
-        || record.used() > MOST_ROOM
+        || record.used() > MOST_ROOM.min(crate::state::BUDGET.per_thread() / PART)
         || record.used() > LARGEST && record.cached_bytes() > LARGEST
     {
         return false;
     }
+    // The C library is asked before the lock is taken: a program may have put itself in its place.
+    let waiting = Waiting { cache, stack: stack(), processor: processor() };
     let mut parked = PARKED.lock();
     let count = parked.count;
     let Some(place) = parked.caches.get_mut(count) else { return false };
-    *place = Some(Waiting { cache, stack: stack(), processor: processor() });
+    *place = Some(waiting);
     parked.count += 1;
     parked.moves = parked.moves.wrapping_add(1);
     true
@@ -71,15 +75,29 @@ pub(crate) unsafe fn keep(cache: NonNull<ThreadCache>) -> bool {
 /// A cache that waits: that of the thread whose stack the calling one has got, or else the newest from its
 /// processor, or else the newest.
 pub(crate) fn take() -> Option<NonNull<ThreadCache>> {
+    if PARKED.lock().count == 0 {
+        return None;
+    }
+    let (stack, processor) = (stack(), processor());
+    take_by(|parked| {
+        let newest = |fits: &dyn Fn(&Waiting) -> bool| {
+            parked.caches.iter().rposition(|waiting| waiting.as_ref().is_some_and(fits))
+        };
+        newest(&|waiting| waiting.stack == stack)
+            .or_else(|| newest(&|waiting| waiting.processor == processor))
+    })
+}
+
+/// The newest that waits. For whoever is no thread of the C library's, too.
+pub(crate) fn take_newest() -> Option<NonNull<ThreadCache>> {
+    take_by(|_| None)
+}
+
+/// The one at the place that `choose` names, or else the newest.
+fn take_by(choose: impl FnOnce(&Parked) -> Option<usize>) -> Option<NonNull<ThreadCache>> {
     let mut parked = PARKED.lock();
     let last = parked.count.checked_sub(1)?;
-    let (stack, processor) = (stack(), processor());
-    let newest = |fits: &dyn Fn(&Waiting) -> bool| {
-        parked.caches.iter().rposition(|waiting| waiting.as_ref().is_some_and(fits))
-    };
-    let place = newest(&|waiting| waiting.stack == stack)
-        .or_else(|| newest(&|waiting| waiting.processor == processor))
-        .unwrap_or(last);
+    let place = choose(&parked).unwrap_or(last);
     let taken = parked.caches.get_mut(place)?.take();
     // Those that came later move up.
     parked.caches.get_mut(place..=last)?.rotate_left(1);

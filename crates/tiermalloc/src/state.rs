@@ -18,7 +18,7 @@ pub(crate) static MAP: PageMap<Span> = PageMap::new();
 static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsPages::new())
     .with_keeper(background::keeper)
     .with_relief(limits::relieve)
-    .with_untouched(untouched);
+    .with_touched(touched);
 
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
@@ -69,8 +69,8 @@ unsafe impl SpanSource for Pages {
     }
 }
 
-fn untouched() -> usize {
-    CENTRAL.untouched_bytes()
+fn touched(size: usize) -> usize {
+    CENTRAL.touched_bytes(size)
 }
 
 /// A cache that all threads may share because nobody ever writes to it (G1).

@@ -207,7 +207,7 @@ pub(crate) fn take_down_parked() {
 
 /// Takes down one of them; `false`: there is none.
 pub(crate) fn take_down_one() -> bool {
-    let Some(cache) = parked::take() else { return false };
+    let Some(cache) = parked::take_newest() else { return false };
     // SAFETY: nobody else has it, and it was taken out of the registry at its thread's end.
     unsafe { take_down(cache) };
     true

@@ -45,8 +45,6 @@ pub struct Arena {
     block: Cell<usize>,
     /// What was said about ranges: pages of the arena, and whether they will be full.
     advice: RefCell<Vec<(Range<usize>, bool)>>,
-    /// What is said of every page that somebody asks about.
-    resident: Cell<bool>,
 }
 
 impl Arena {
@@ -74,7 +72,6 @@ impl Arena {
             now: Cell::new(1),
             block: Cell::new(0),
             advice: RefCell::default(),
-            resident: Cell::new(false),
         }
     }
 
@@ -123,10 +120,6 @@ impl Arena {
     /// From now on there are huge pages of so many bytes.
     pub fn set_block(&self, bytes: usize) {
         self.block.set(bytes);
-    }
-    /// From now on every page is resident, or none.
-    pub fn set_resident(&self, resident: bool) {
-        self.resident.set(resident);
     }
     /// What was said since the last call.
     pub fn take_advice(&self) -> Vec<(Range<usize>, bool)> {
@@ -341,11 +334,6 @@ unsafe impl PageSource for Arena {
             assert!(self.mapped.borrow()[range.clone()].iter().all(|&mapped| mapped), "{range:?}");
         }
         self.advice.borrow_mut().push((range, full));
-    }
-
-    fn is_resident(&self, address: usize) -> bool {
-        assert!(self.is_mapped((address - self.base) / PAGE));
-        self.resident.get()
     }
 
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
