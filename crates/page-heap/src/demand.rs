@@ -31,7 +31,7 @@ const GATE: usize = 1024;
 pub(crate) const SMALL: usize = 8 << 10;
 /// One part in so many of what is in use may be something else, or untouched.
 const OTHERS: usize = 16;
-/// Shortest block that there is (pages; 2 MiB). Nothing shorter is looked at.
+/// Pages of a block (2 MiB).
 pub(crate) const BLOCK: usize = 256;
 /// Pages of an allocation that are looked at when it is freed.
 const SAMPLES: usize = 8;
@@ -99,6 +99,11 @@ fn blocks_begun(fresh: Range<usize>, cut: &Range<usize>, block: usize) -> Range<
     first..end.max(first)
 }
 
+/// The blocks that pages lie in.
+fn blocks_of(pages: &Range<usize>) -> Range<u32> {
+    (pages.start / BLOCK) as u32..pages.end.div_ceil(BLOCK) as u32
+}
+
 /// Whether there is anything in the page at an address.
 ///
 /// # Safety
@@ -136,9 +141,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         cut: Range<usize>,
         state: State,
     ) -> Range<usize> {
-        let block = self.source.block_bytes() >> PAGE_SHIFT;
         // What is committed is counted by pages that are handed out, not by what comes with them.
-        if block < BLOCK || inner.limits.any {
+        if self.source.block_bytes() != BLOCK * PAGE_SIZE || inner.limits.any {
             return 0..0;
         }
         let fresh = match dirty.is_empty() {
@@ -148,11 +152,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         if state == State::Objects {
             let many = inner.stats.object_pages >= GATE;
-            return if many { blocks_begun(fresh, &cut, block) } else { 0..0 };
+            return if many { blocks_begun(fresh, &cut, BLOCK) } else { 0..0 };
         }
         // No further than the allocation goes: what comes behind it may be anything.
         let inside = fresh.start.max(cut.start)..fresh.end.min(cut.end);
-        let blocks = blocks_begun(inside, &cut, block);
+        let blocks = blocks_begun(inside, &cut, BLOCK);
         if blocks.is_empty() || !self.evidence.speaks_for(cut.len()) { 0..0 } else { blocks }
     }
 
@@ -182,7 +186,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// The pages are the heap's, from [`to_fill`](Self::to_fill).
     pub(crate) unsafe fn fill(&self, pages: Range<usize>) -> bool {
-        if pages.is_empty() || !self.inner.lock().filled.add(pages.clone()) {
+        if pages.is_empty() || !self.inner.lock().filled.add(blocks_of(&pages)) {
             return false;
         }
         // Somebody may give the end of the last block back at this very moment, which is free, addresses and all: only
@@ -257,19 +261,21 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if block == 0 {
             return;
         }
-        let pages = (range.start & !(block - 1)) >> PAGE_SHIFT
-            ..range.end.next_multiple_of(block) >> PAGE_SHIFT;
+        let blocks = blocks_of(&(range.start >> PAGE_SHIFT..range.end.div_ceil(PAGE_SIZE)));
         loop {
-            let part = self.inner.lock().filled.take(pages.clone());
+            let part = self.inner.lock().filled.take(blocks.clone());
             let Some(part) = part else { return };
             // SAFETY: the heap's: it was filled, and has not left the heap since.
-            unsafe { self.advise(part, false) };
+            unsafe {
+                self.advise(part.start as usize * BLOCK..part.end as usize * BLOCK, false);
+            }
         }
     }
 
     /// Pages leave the heap, addresses and all.
     pub(crate) fn forget_filled(inner: &mut Inner, pages: Range<usize>) {
-        while inner.filled.take(pages.clone()).is_some() {}
+        let blocks = blocks_of(&pages);
+        while inner.filled.take(blocks.clone()).is_some() {}
     }
 }
 

@@ -7,12 +7,12 @@
 use core::ops::Range;
 
 /// Ranges at one time.
-const RANGES: usize = if cfg!(tiermalloc_loom) { 1 } else { 512 };
+const RANGES: usize = if cfg!(tiermalloc_loom) { 1 } else { 128 };
 
-/// Ranges of pages, apart from each other and in order.
+/// Ranges of blocks, apart from each other and in order. The numbers of blocks of 2 MiB fit into 32 bits.
 pub(crate) struct Filled {
     count: usize,
-    ranges: [(usize, usize); RANGES],
+    ranges: [(u32, u32); RANGES],
 }
 
 impl Filled {
@@ -20,13 +20,13 @@ impl Filled {
         Self { count: 0, ranges: [(0, 0); RANGES] }
     }
 
-    /// The first range that ends at `page` or behind it.
-    fn first_reaching(&self, page: usize) -> usize {
-        self.ranges[..self.count].partition_point(|&(_, end)| end < page)
+    /// The first range that ends at `block` or behind it.
+    fn first_reaching(&self, block: u32) -> usize {
+        self.ranges[..self.count].partition_point(|&(_, end)| end < block)
     }
 
     /// Adds a range. `false`: there is no room for it.
-    pub(crate) fn add(&mut self, range: Range<usize>) -> bool {
+    pub(crate) fn add(&mut self, range: Range<u32>) -> bool {
         let first = self.first_reaching(range.start);
         let touching =
             self.ranges[first..self.count].partition_point(|&(start, _)| start <= range.end);
@@ -49,7 +49,7 @@ impl Filled {
 
     /// Takes out what of one range lies in `range`; the first such part, if there is any. Where a range would fall
     /// into two and there is no room for that, the shorter of them goes as well.
-    pub(crate) fn take(&mut self, range: Range<usize>) -> Option<Range<usize>> {
+    pub(crate) fn take(&mut self, range: Range<u32>) -> Option<Range<u32>> {
         let at = self.first_reaching(range.start + 1);
         let (start, end) = *self.ranges[..self.count].get(at)?;
         let (mut from, mut to) = (start.max(range.start), end.min(range.end));
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    fn pages(filled: &Filled) -> BTreeSet<usize> {
+    fn blocks(filled: &Filled) -> BTreeSet<u32> {
         filled.ranges[..filled.count].iter().flat_map(|&(start, end)| start..end).collect()
     }
 
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set_of_pages(steps in prop::collection::vec((any::<bool>(), 0usize..3000, 1usize..40), 1..300)) {
+        fn it_is_a_set_of_blocks(steps in prop::collection::vec((any::<bool>(), 0u32..3000, 1u32..40), 1..300)) {
             let (mut filled, mut model) = (Filled::new(), BTreeSet::new());
             for (adds, start, length) in steps {
                 let range = start..start + length;
@@ -114,10 +114,10 @@ mod tests {
                     while let Some(part) = filled.take(range.clone()) {
                         taken.extend(part);
                     }
-                    let expected: Vec<usize> = range.filter(|page| model.remove(page)).collect();
+                    let expected: Vec<u32> = range.filter(|block| model.remove(block)).collect();
                     prop_assert_eq!(taken, expected);
                 }
-                prop_assert_eq!(&pages(&filled), &model);
+                prop_assert_eq!(&blocks(&filled), &model);
                 prop_assert!(is_in_order(&filled));
             }
         }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_full_list_takes_no_more_and_gives_more_than_asked_rather_than_split() {
         let mut filled = Filled::new();
-        for n in 0..RANGES {
+        for n in 0..RANGES as u32 {
             assert!(filled.add(n * 100..n * 100 + 50));
         }
         assert!(!filled.add(60..70));

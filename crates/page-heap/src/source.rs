@@ -78,7 +78,7 @@ pub unsafe trait PageSource {
         false
     }
 
-    /// Size of the pages that [`advise`](Self::advise) is about (bytes, a power of two); 0: there are none.
+    /// Size of the pages that [`advise`](Self::advise) is about (bytes): 2 MiB, or 0 where there are none such.
     fn block_bytes(&self) -> usize {
         0
     }
