@@ -458,10 +458,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     ///
     /// Cost: a lock for each class.
     pub fn touched_bytes(&self, size: usize) -> usize {
-        let of = |class: Class| {
-            let spans = self.classes[class.id()].spans.lock();
-            (spans.spans * class.objects() - spans.never_taken) * class.size()
-        };
+        let of = |class: Class| self.classes[class.id()].spans.lock().touched * class.size();
         Class::all().filter(|class| class.size() <= size).map(of).sum()
     }
 

@@ -26,8 +26,8 @@ pub(crate) struct Spans {
     pub(crate) spans: usize,
     /// Objects handed out, to threads and to the transfer cache.
     pub(crate) live: usize,
-    /// Objects at the ends of spans that were never handed out.
-    pub(crate) never_taken: usize,
+    /// Objects in the spans that have been handed out at one time.
+    pub(crate) touched: usize,
     /// Since the start: chains that were fetched, objects in them, chains that came back.
     pub(crate) fetches: u64,
     pub(crate) taken: u64,
@@ -50,7 +50,7 @@ impl Spans {
             nonempty: 0,
             spans: 0,
             live: 0,
-            never_taken: 0,
+            touched: 0,
             fetches: 0,
             taken: 0,
             stores: 0,
@@ -72,7 +72,7 @@ impl Spans {
         self.spans += 1;
         // SAFETY: the caller's alone; now the class's.
         unsafe {
-            self.never_taken += span.as_ref().never_taken();
+            self.touched += span.as_ref().ever_taken();
             span.as_ref().group.set(ON_NONE);
             self.regroup(span.as_ref());
         }
@@ -99,7 +99,7 @@ impl Spans {
                 chain.append(address as *mut u8);
             };
             let mut taken = 0;
-            let before = span.as_ref().never_taken();
+            let before = span.as_ref().ever_taken();
             // Who begins with a class of such small objects asks for these: its lines are its own then.
             if wanted == LINES && class.size() < LINE {
                 taken = span.as_ref().take_lines(&mut each);
@@ -109,7 +109,7 @@ impl Spans {
             }
             self.live += taken;
             self.taken += taken as u64;
-            self.never_taken -= before - span.as_ref().never_taken();
+            self.touched += span.as_ref().ever_taken() - before;
             self.regroup(span.as_ref());
             (taken, zeroed)
         }
@@ -123,14 +123,14 @@ impl Spans {
         let mut got = None;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
-            let before = span.as_ref().never_taken();
+            let before = span.as_ref().ever_taken();
             let taken = span.as_ref().take_objects(1, |address, past| {
                 got = Some((address as *mut u8, past));
             });
             self.live += taken;
             self.taken += taken as u64;
             self.fetches += taken as u64;
-            self.never_taken -= before - span.as_ref().never_taken();
+            self.touched += span.as_ref().ever_taken() - before;
             self.regroup(span.as_ref());
         }
         got
@@ -167,7 +167,7 @@ impl Spans {
                 return false;
             }
             self.unlink(record);
-            self.never_taken -= record.never_taken();
+            self.touched -= record.ever_taken();
         }
         self.spans -= 1;
         true

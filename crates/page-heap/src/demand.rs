@@ -117,47 +117,43 @@ unsafe fn holds_something(page: usize) -> bool {
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
-    /// The pages that are best backed by huge ones when `cut` is taken out of the free span `whole`, of which the
-    /// pages `dirty` may be resident; for small objects, if [they are dense](Self::fill_for_objects). Empty: none.
-    #[inline]
-    pub(crate) fn to_fill(
-        &self,
-        inner: &Inner,
-        whole: Range<usize>,
-        dirty: Range<usize>,
-        cut: Range<usize>,
-        state: State,
-    ) -> Range<usize> {
-        let may_be = whole.len() >= BLOCK && (state == State::Objects || cut.len() >= BLOCK);
-        if may_be { self.to_fill_of_long(inner, whole, dirty, cut, state) } else { 0..0 }
-    }
-
+    /// Takes down in `begun` which pages are best backed by huge ones when `pages` pages are cut out of a free span, `head`
+    /// pages from its start; for small objects, if [they are dense](Self::fill_for_objects).
     #[cold]
-    fn to_fill_of_long(
+    #[inline(never)]
+    pub(crate) fn note_begun(
         &self,
-        inner: &Inner,
-        whole: Range<usize>,
-        dirty: Range<usize>,
-        cut: Range<usize>,
+        inner: &mut Inner,
+        span: &Span,
+        head: usize,
+        pages: usize,
         state: State,
-    ) -> Range<usize> {
-        // What is committed is counted by pages that are handed out, not by what comes with them.
-        if self.source.block_bytes() != BLOCK * PAGE_SIZE || inner.limits.any {
-            return 0..0;
+    ) {
+        let concerns = state == State::Objects || pages >= BLOCK;
+        // Under limits what is committed is counted by pages that are handed out, not by what comes with them.
+        if !concerns || self.source.block_bytes() != BLOCK * PAGE_SIZE || inner.limits.any {
+            return;
         }
+        let (start, (lo, hi)) = (span.start(), span.dirty());
+        let (whole, dirty) = (start..span.end(), start + lo..start + hi);
+        let cut = start + head..start + head + pages;
         let fresh = match dirty.is_empty() {
             true => whole,
             false if cut.end > dirty.end => dirty.end..whole.end,
             false => whole.start..dirty.start,
         };
         if state == State::Objects {
-            let many = inner.stats.object_pages >= GATE;
-            return if many { blocks_begun(fresh, &cut, BLOCK) } else { 0..0 };
+            if inner.stats.object_pages >= GATE {
+                inner.begun = blocks_begun(fresh, &cut, BLOCK);
+            }
+            return;
         }
         // No further than the allocation goes: what comes behind it may be anything.
         let inside = fresh.start.max(cut.start)..fresh.end.min(cut.end);
         let blocks = blocks_begun(inside, &cut, BLOCK);
-        if blocks.is_empty() || !self.evidence.speaks_for(cut.len()) { 0..0 } else { blocks }
+        if !blocks.is_empty() && self.evidence.speaks_for(pages) {
+            inner.begun = blocks;
+        }
     }
 
     /// [`fill`](Self::fill) for objects of a class, if what is in use shows that such pages are touched.
@@ -184,9 +180,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Asks the source to fill pages, if there is room to remember them by. `true`: it was asked.
     ///
     /// # Safety
-    /// The pages are the heap's, from [`to_fill`](Self::to_fill).
+    /// The pages are the heap's, from [`note_begun`](Self::note_begun).
+    #[cold]
+    #[inline(never)]
     pub(crate) unsafe fn fill(&self, pages: Range<usize>) -> bool {
-        if pages.is_empty() || !self.inner.lock().filled.add(blocks_of(&pages)) {
+        if !self.inner.lock().filled.add(blocks_of(&pages)) {
             return false;
         }
         // Somebody may give the end of the last block back at this very moment, which is free, addresses and all: only
@@ -226,6 +224,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// Nobody uses it any more.
+    #[cold]
+    #[inline(never)]
     pub(crate) unsafe fn learn_from(&self, span: &Span) {
         // What consists of huge pages says nothing, nor do pages in which others have left something.
         if self.source.block_bytes() == 0 || span.is_filled() || !span.was_zeroed() {

@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) stats: HeapStats,
     pub(crate) limits: Limits,
     pub(crate) filled: Filled,
+    /// Pages of the blocks that the last cut has begun; between two calls of `cut` none.
+    pub(crate) begun: Range<usize>,
     pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
@@ -81,12 +83,18 @@ impl Inner {
             stats: HeapStats::new(),
             limits: Limits::new(),
             filled: Filled::new(),
+            begun: 0..0,
             pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
             worth_a_thought: KEEP + 1,
             until_look: 0,
         }
+    }
+
+    #[inline]
+    fn take_begun(&mut self) -> Range<usize> {
+        if self.begun.is_empty() { 0..0 } else { core::mem::take(&mut self.begun) }
     }
 
     /// The set that fits a free span: dirty ones that cannot be given back as they are wait among the
@@ -230,13 +238,14 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 // SAFETY: taken above and not used.
                 unsafe { inner.records.give_bits(bits, words) };
             }
+            let begun = inner.take_begun();
             drop(inner);
             match found {
-                Some((span, full)) => {
+                Some(span) => {
                     // SAFETY: the span is ours until it is handed out. H3: every page is registered
                     // before any object of it can be freed.
                     unsafe {
-                        self.fill_for_objects(class, full);
+                        self.fill_for_objects(class, begun);
                         span.as_ref().carve(class, bits);
                         self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
                     }
@@ -274,10 +283,16 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         pages: usize,
         align_pages: usize,
     ) -> Option<NonNull<Span>> {
-        let (span, full) = self.cut(&mut self.inner.lock(), pages, align_pages, State::Large)?;
+        let mut inner = self.inner.lock();
+        let span = self.cut(&mut inner, pages, align_pages, State::Large)?;
+        let begun = inner.take_begun();
+        drop(inner);
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
-            span.as_ref().set_filled(self.fill(full));
+            span.as_ref().set_filled(false);
+            if !begun.is_empty() {
+                span.as_ref().set_filled(self.fill(begun));
+            }
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
@@ -321,12 +336,6 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// If an allocation starts there, it is not used any more.
     pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
-        if let Some(span) = self.large_at(address) {
-            if span.pages() >= BLOCK && span.state() == State::Large {
-                // SAFETY: passed on to the caller.
-                unsafe { self.learn_from(span) };
-            }
-        }
         let mut inner = self.inner.lock();
         // Looked up under the lock: of two threads that free the same address, one finds nothing.
         let span = self.map.span(address).ok_or(FreeError::NotAnAllocation)?;
@@ -344,6 +353,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 self.free_huge(inner, span);
                 return Ok(());
             }
+            if record.pages() >= BLOCK {
+                self.learn_from(record);
+            }
             self.map.clear(record.end() - 1, 1);
             inner.stats.large_pages -= record.pages();
             inner.stats.large_spans -= 1;
@@ -354,15 +366,15 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         Ok(())
     }
 
-    /// Cuts `pages` pages, aligned, out of a free span and gives them a state. With it, the pages that are best
-    /// [filled](Self::fill), once the lock is given up.
+    /// Cuts `pages` pages, aligned, out of a free span and gives them a state. In `begun` are then the pages that are
+    /// best [filled](Self::fill) once the lock is given up, if any.
     fn cut(
         &self,
         inner: &mut Inner,
         pages: usize,
         align_pages: usize,
         state: State,
-    ) -> Option<(NonNull<Span>, Range<usize>)> {
+    ) -> Option<NonNull<Span>> {
         // A span of the wanted length may lie well by chance; one that is longer always contains an
         // aligned run.
         let mut found = inner.find(pages)?;
@@ -388,13 +400,10 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 return None;
             }
         }
-        let full = self.to_fill(
-            inner,
-            start..start + length,
-            start + lo..start + hi,
-            start + head..start + head + pages,
-            state,
-        );
+        // Only where a block begins between the start of the free span and the end of the cut.
+        if length >= BLOCK && (start + head + pages - 1) & !(BLOCK - 1) >= start {
+            self.note_begun(inner, span, head, pages, state);
+        }
         // Records for the parts first: without them nothing has changed yet.
         let head_span = match head {
             0 => None,
@@ -442,7 +451,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.stats.large_spans += 1;
             }
         }
-        Some((found, full))
+        Some(found)
     }
 
     /// Coalesces a span with its free neighbours (by their state, H1) and puts it into its set.

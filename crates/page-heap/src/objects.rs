@@ -89,6 +89,15 @@ impl Span {
         self.class().map_or(0, |class| class.objects() - self.fresh.get() as usize)
     }
 
+    /// Objects that were handed out at one time: all that lie before the first that never was.
+    ///
+    /// # Safety
+    /// As for [`never_taken`](Self::never_taken).
+    #[inline]
+    pub unsafe fn ever_taken(&self) -> usize {
+        self.fresh.get() as usize
+    }
+
     /// Pages that have been written to, given what the span was when it was allocated: those that may be
     /// resident. Under the lock of the class, while the span has one.
     pub fn touched_pages(&self) -> usize {

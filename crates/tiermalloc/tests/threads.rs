@@ -375,16 +375,19 @@ fn a_thread_with_much_leaves_nothing_behind() {
         cache_a_little();
         wait_until_threads_are(2);
         let before = cached();
-        std::thread::spawn(|| {
-            let blocks: Vec<*mut u8> = (0..2000).map(|_| raw::malloc(1000)).collect();
-            // SAFETY: live, and not used any more.
-            blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
-            assert!(cached() > 500_000, "{:?}", stats());
-        })
-        .join()
-        .unwrap();
-        wait_until_threads_are(2);
-        assert!(cached() <= before + 4096, "{before} {:?}", stats());
+        // Much in the bins, and much room.
+        for blocks in [900, 3000] {
+            std::thread::spawn(move || {
+                let blocks: Vec<*mut u8> = (0..blocks).map(|_| raw::malloc(1000)).collect();
+                // SAFETY: live, and not used any more.
+                blocks.into_iter().for_each(|block| unsafe { raw::free(block) });
+                assert!(cached() > 600_000, "{:?}", stats());
+            })
+            .join()
+            .unwrap();
+            wait_until_threads_are(2);
+            assert!(cached() <= before + 4096, "{before} {:?}", stats());
+        }
     });
 }
 
