@@ -57,6 +57,7 @@ mod release;
 mod resize;
 mod source;
 pub mod span;
+mod split;
 mod stats;
 mod tree;
 
