@@ -161,10 +161,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// As for `fill`.
     #[inline]
-    pub(crate) unsafe fn fill_for_objects(&self, class: Class, pages: Range<usize>) {
+    pub(crate) unsafe fn fill_for_objects(&self, class: Class, pages: Range<usize>, end: usize) {
         if !pages.is_empty() && class.size() <= SMALL && self.is_dense() {
             // SAFETY: passed on to the caller.
-            unsafe { self.fill(pages) };
+            unsafe { self.fill(pages, end) };
         }
     }
 
@@ -177,21 +177,49 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         touched >= GATE && touched + in_use / OTHERS >= in_use
     }
 
-    /// Asks the source to fill pages, if there is room to remember them by. `true`: it was asked.
+    /// Asks the source to fill pages that were begun by a cut up to the page `end`, if there is room to remember them by.
+    /// `true`: it was asked.
     ///
     /// # Safety
     /// The pages are the heap's, from [`note_begun`](Self::note_begun).
     #[cold]
     #[inline(never)]
-    pub(crate) unsafe fn fill(&self, pages: Range<usize>) -> bool {
-        if !self.inner.lock().filled.add(blocks_of(&pages)) {
+    pub(crate) unsafe fn fill(&self, pages: Range<usize>, end: usize) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.filled.add(blocks_of(&pages)) {
             return false;
         }
+        // SAFETY: the lock is held.
+        unsafe { self.note_resident(&mut inner, end..pages.end) };
+        drop(inner);
         // Somebody may give the end of the last block back at this very moment, which is free, addresses and all: only
         // where there are no addresses left.
         // SAFETY: passed on to the caller.
         unsafe { self.advise(pages, true) };
         true
+    }
+
+    /// What of a block that is about to be filled lies behind the cut is free, as far as it still is, and is resident
+    /// soon: it counts as dirty, is used next, and goes back if it is not.
+    ///
+    /// # Safety
+    /// Under the lock.
+    unsafe fn note_resident(&self, inner: &mut Inner, rest: Range<usize>) {
+        if rest.is_empty() {
+            return;
+        }
+        let Some(next) = self.free_neighbour(rest.start) else { return };
+        // SAFETY: free, and the lock is held, so its record is valid and it is on its set.
+        unsafe {
+            let span = next.as_ref();
+            let ((lo, hi), resident) = (span.dirty(), rest.len().min(span.pages()));
+            // An interval has no hole.
+            if span.start() == rest.start && (lo == hi || lo <= resident) {
+                inner.remove(span);
+                span.set_dirty(0, hi.max(resident));
+                inner.insert(span);
+            }
+        }
     }
 
     /// # Safety

@@ -244,7 +244,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     // SAFETY: the span is ours until it is handed out. H3: every page is registered
                     // before any object of it can be freed.
                     unsafe {
-                        self.fill_for_objects(class, begun);
+                        self.fill_for_objects(class, begun, span.as_ref().end());
                         span.as_ref().carve(class, bits);
                         self.map.set(span.as_ref().start(), pages, span, class.id() as u8);
                     }
@@ -290,7 +290,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         unsafe {
             span.as_ref().set_filled(false);
             if !begun.is_empty() {
-                span.as_ref().set_filled(self.fill(begun));
+                span.as_ref().set_filled(self.fill(begun, span.as_ref().end()));
             }
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);

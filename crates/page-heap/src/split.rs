@@ -125,7 +125,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// The free span that begins or ends with `page`.
-    fn free_neighbour(&self, page: usize) -> Option<NonNull<Span>> {
+    pub(crate) fn free_neighbour(&self, page: usize) -> Option<NonNull<Span>> {
         let span = self.map.span(page << PAGE_SHIFT)?;
         // SAFETY: records of registered spans are valid while the heap's lock is held.
         (unsafe { span.as_ref() }.state() == State::Free).then_some(span)

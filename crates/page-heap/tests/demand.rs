@@ -99,6 +99,32 @@ fn a_small_heap_asks_for_nothing_and_a_large_one_for_each_block_once_before_it_i
 }
 
 #[test]
+fn the_rest_of_a_block_counts_as_dirty_and_is_used_next() {
+    with_blocks(|heap, arena| {
+        fill_up(heap, small(), GATE, 100);
+        let mut seen = 0;
+        while heap.stats().object_pages < 5 * GATE {
+            let before = heap.stats();
+            let next = heap.stats().object_pages + 1;
+            let spans = fill_up(heap, small(), next, 100);
+            let advice = arena.take_advice();
+            let [span] = &spans[..] else { panic!("one at a time") };
+            let pages = pages_of(arena, span);
+            let dirty = heap.stats().dirty_pages;
+            if let [(block, true)] = &advice[..] {
+                assert_eq!(dirty, block.end.saturating_sub(pages.end), "{block:?} {pages:?}");
+                seen += 1;
+            } else if before.dirty_pages >= pages.len() {
+                assert_eq!(dirty, before.dirty_pages - pages.len());
+            }
+        }
+        assert!(seen > 8, "{seen}");
+        assert_eq!(heap.release_pages(usize::MAX), heap.stats().decommitted_pages);
+        assert_eq!(heap.stats().dirty_pages, 0);
+    });
+}
+
+#[test]
 fn objects_that_are_not_touched_are_no_reason() {
     for (share, reason) in [(14, false), (18, true)] {
         with_blocks(|heap, arena| {
