@@ -100,7 +100,9 @@ fn trim_gives_memory_back_and_says_how_much() {
             // The bookkeeping of this test, and what records of spans the heap keeps for the next time.
             assert!(now < before + 3 * MIB, "{before} {freed} {now} {:?}", stats());
             assert!(gone >= dirty, "{gone} {dirty}");
-            assert!(freed - now <= gone + MIB, "{gone} {}", freed - now);
+            // Guarded blocks have gone back when they were freed: nothing is left to go, and the figures of the system waver.
+            println!("{most}: {before} {freed} {now} {gone}");
+            assert!(freed.saturating_sub(now) <= gone + MIB, "{gone} {freed} {now}");
         }
     });
 }
