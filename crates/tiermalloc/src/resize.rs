@@ -30,7 +30,7 @@ pub(crate) unsafe fn realloc(pointer: *mut u8, size: usize) -> *mut u8 {
 }
 
 /// [`realloc`] for callers whose frees go by the page map and not by a size: a block that grows gets a
-/// quarter more than it had, so that growing by small steps does not copy it each time, and one that
+/// quarter more than it had, from 8 KiB on half, so that growing by small steps does not copy it each time, and one that
 /// shrinks a little stays as it is.
 ///
 /// # Safety
@@ -61,21 +61,29 @@ unsafe fn move_roomy(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
         // SAFETY: passed on to the caller.
         return unsafe { move_to(pointer, old, size, size) };
     }
-    let part = part_of(old);
-    if size <= old && size > old - old / (part + 1) {
+    if size <= old && size + unused(old) > old {
         return pointer;
     }
     // Not past the last class: pages are another matter.
-    let roomy = if size > old { size.max((old + old / part).min(MAX_SIZE)) } else { size };
+    let roomy = if size > old { size.max((old + more(old)).min(MAX_SIZE)) } else { size };
     // SAFETY: passed on to the caller.
     unsafe { move_to(pointer, old, size, roomy) }
 }
 
-/// Which part of it an object gets more when it grows: a quarter, or half from 8 KiB on, where copying it costs more than
-/// what it may never use. One that shrinks stays as it is while no more is unused than that.
+/// From here on (8 KiB) copying a block costs more than what it may never use.
+const LONG: usize = 8 << 10;
+
+/// Bytes that an object of `old` bytes gets more when it grows: a quarter, or half.
 #[inline]
-fn part_of(old: usize) -> usize {
-    if old < 8 << 10 { 4 } else { 2 }
+fn more(old: usize) -> usize {
+    if old < LONG { old / 4 } else { old / 2 }
+}
+
+/// Bytes of an object that may be unused, so that it stays as it is. What has just grown by [`more`], and been rounded up
+/// to a class, must not move back at the next small step: of one and a half and a 16th more that is 0.373.
+#[inline]
+fn unused(old: usize) -> usize {
+    (old / 5 * 2).max(16)
 }
 
 /// Whether a block of `old` bytes does for `size` bytes without wasting more than a quarter.

@@ -189,3 +189,28 @@ fn a_resize_that_cannot_be_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn a_block_that_grows_by_small_steps_moves_seldom_and_never_back() {
+    if tiermalloc::config().pool != tiermalloc::Pool::Tiered {
+        return;
+    }
+    for step in [1, 7, 100, 1000, 4096] {
+        let mut block = tiermalloc::raw::malloc(16);
+        let (mut moves, mut room) = (0, 16);
+        for size in (16..256 * 1024).step_by(step) {
+            // SAFETY: live; freed below.
+            unsafe {
+                let now = tiermalloc::raw::realloc_roomy(block, size);
+                moves += usize::from(now != block);
+                block = now;
+                let usable = tiermalloc::raw::usable_size(block);
+                assert!(usable >= room, "from {room} back to {usable} at {size}");
+                room = usable;
+            }
+        }
+        assert!(moves < 50, "{moves} moves by {step}");
+        // SAFETY: live, and not used any more.
+        unsafe { tiermalloc::raw::free(block) };
+    }
+}
