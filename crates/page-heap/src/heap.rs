@@ -283,9 +283,11 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         align_pages: usize,
     ) -> Option<NonNull<Span>> {
         let mut inner = self.inner.lock();
-        let span = self.cut(&mut inner, pages, align_pages, State::Large)?;
+        let span = self.cut(&mut inner, pages, align_pages, State::Large);
+        // Also of a cut that has failed: nothing of it is left for the next one.
         let begun = inner.take_begun();
         drop(inner);
+        let span = span?;
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
             span.as_ref().set_filled(false);

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use tiermalloc_size_class::PAGE_SIZE;
-use tiermalloc_sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tiermalloc_sync::sys;
 
 /// A supplier of address space and memory: the operating system, or a test's stand-in that refuses.
@@ -190,8 +190,6 @@ pub struct OsPages {
     lowest: AtomicUsize,
     /// A [`HugePages`].
     huge: AtomicU8,
-    /// Whether the heap has asked for any.
-    asked: AtomicBool,
 }
 
 impl OsPages {
@@ -199,11 +197,7 @@ impl OsPages {
     #[cfg(not(tiermalloc_loom))]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self {
-            lowest: AtomicUsize::new(0),
-            huge: AtomicU8::new(HugePages::System as u8),
-            asked: AtomicBool::new(false),
-        }
+        Self { lowest: AtomicUsize::new(0), huge: AtomicU8::new(HugePages::System as u8) }
     }
 
     /// What is asked of the kernel from now on.
@@ -360,12 +354,6 @@ unsafe impl PageSource for OsPages {
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
-        // Relaxed: what was asked for by another thread at this moment may stay so.
-        if full {
-            self.asked.store(true, Ordering::Relaxed);
-        } else if !self.asked.load(Ordering::Relaxed) {
-            return;
-        }
         // SAFETY: passed on to the caller. A kernel without huge pages says no, and nothing depends on it.
         unsafe { sys::advise_huge(start.as_ptr() as usize, bytes, full) };
     }
