@@ -8,8 +8,8 @@
 //!   the size of a huge page, while nearly all that is in use are small objects which have been handed out at one time
 //!   ([`PageHeap::with_touched`]): so it will be with these, and the rest of one block is wasted at most. What is
 //!   longer, such as stacks and tables, may be touched here and there only, and counts as if it was not.
-//! - for an allocation of blocks, when the last ones that were freed had something in nearly all of their pages, and
-//!   were not much shorter. One in [`TRIALS`] does without, so that there is something to go by.
+//! - for an allocation of blocks, when the last one that was freed had something in nearly all of its pages, as had
+//!   one that was not much shorter. One in [`TRIALS`] does without, so that there is something to go by.
 //!
 //! What goes back to the system goes back in whole blocks as far as the free span goes, and what has gone is advised
 //! against: otherwise the kernel would, sooner or later, fill the holes of a block with memory again.
@@ -28,9 +28,9 @@ use crate::span::{Span, State};
 /// Pages of small objects from which on fresh blocks are made of huge pages (8 MiB).
 const GATE: usize = 1024;
 /// The largest small object: of what is not longer than that, most of each page is touched (bytes).
-pub(crate) const SMALL: usize = 8 << 10;
+pub(crate) const SMALL: usize = 16 << 10;
 /// One part in so many of what is in use may be something else, or untouched.
-const OTHERS: usize = 16;
+const OTHERS: usize = 8;
 /// Pages of a block (2 MiB).
 pub(crate) const BLOCK: usize = 256;
 /// Pages of an allocation that are looked at when it is freed.
@@ -41,18 +41,14 @@ const GOLDEN: usize = 0x9e37_79b9;
 const DENSE: usize = 7;
 /// Bytes of such a page: of the system's where there are blocks.
 const SAMPLE: usize = 4096;
-/// After so many dense ones in a row the next ones will be, too,
-const ENOUGH: u32 = 2;
-/// if they are not so many times as long.
+/// What is not longer than so many times a dense one will be dense as well.
 const LONGER: usize = 2;
 /// Of so many dense ones one is left without huge pages.
 const TRIALS: u32 = 8;
 
 /// What is known of the program's longer allocations.
 pub(crate) struct Evidence {
-    /// Dense ones seen in a row, up to [`ENOUGH`],
-    score: AtomicU32,
-    /// and the longest of them (pages).
+    /// The longest of the dense ones since one was not (pages).
     longest: AtomicUsize,
     /// Allocations that asked.
     turn: AtomicU32,
@@ -61,30 +57,26 @@ pub(crate) struct Evidence {
 impl Evidence {
     #[cfg(not(tiermalloc_loom))]
     pub(crate) const fn new() -> Self {
-        Self { score: AtomicU32::new(0), longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
+        Self { longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
     }
 
     #[cfg(tiermalloc_loom)]
     pub(crate) fn new() -> Self {
-        Self { score: AtomicU32::new(0), longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
+        Self { longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
     }
 
     /// Whether an allocation of so many pages will be filled, as far as is known.
     fn speaks_for(&self, pages: usize) -> bool {
         // Relaxed, here and below: hints.
-        self.score.load(Ordering::Relaxed) >= ENOUGH
-            && pages <= self.longest.load(Ordering::Relaxed).saturating_mul(LONGER)
+        pages <= self.longest.load(Ordering::Relaxed).saturating_mul(LONGER)
             && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
     }
 
     /// Takes down whether an allocation was dense.
     fn note(&self, pages: usize, dense: bool) {
-        let score = self.score.load(Ordering::Relaxed);
         if dense {
             self.longest.fetch_max(pages, Ordering::Relaxed);
-            self.score.store((score + 1).min(ENOUGH), Ordering::Relaxed);
         } else {
-            self.score.store(0, Ordering::Relaxed);
             self.longest.store(0, Ordering::Relaxed);
         }
     }
