@@ -399,7 +399,7 @@ fn long_blocks_are_filled_where_they_have_been_and_not_where_they_have_not() {
             !asked && grown < bytes / 32
         };
         assert!((0..4).all(|_| sparse(40 * MIB)));
-        assert!((0..2).all(|_| !touched(40 * MIB, 1).0));
+        assert!(!touched(40 * MIB, 1).0);
         assert_eq!(
             (0..8).filter(|_| touched(40 * MIB, 1).0).count(),
             7,
