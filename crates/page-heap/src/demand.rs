@@ -42,7 +42,7 @@ const DENSE: usize = 7;
 /// Bytes of such a page: of the system's where there are blocks.
 const SAMPLE: usize = 4096;
 /// What is not longer than so many times a dense one will be dense as well.
-const LONGER: usize = 2;
+const LONGER: usize = 4;
 /// Of so many dense ones one is left without huge pages.
 const TRIALS: u32 = 8;
 
@@ -89,6 +89,12 @@ fn blocks_begun(fresh: Range<usize>, cut: &Range<usize>, block: usize) -> Range<
     let first = fresh.start.next_multiple_of(block).max(down(cut.start));
     let end = down(fresh.end).min(cut.end.next_multiple_of(block));
     first..end.max(first)
+}
+
+/// Pages of an allocation that can come to lie in a block which was begun for something else, or lead up to one.
+#[inline]
+pub(crate) fn beside(pages: usize) -> usize {
+    pages.min(BLOCK)
 }
 
 /// The blocks that pages lie in.
@@ -165,7 +171,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // Without the heap's lock: whoever is asked has locks of his own.
         let touched = self.touched.map_or(0, |touched| touched(SMALL) >> PAGE_SHIFT);
         let inner = self.inner.lock();
-        let in_use = inner.stats.object_pages + inner.stats.large_pages;
+        let in_use = inner.stats.object_pages + inner.beside;
         touched >= GATE && touched + in_use / OTHERS >= in_use
     }
 

@@ -8,7 +8,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
 
-use crate::demand::{BLOCK, Evidence};
+use crate::demand::{BLOCK, Evidence, beside};
 use crate::filled::Filled;
 use crate::free_set::FreeSet;
 use crate::limit::Limits;
@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) stats: HeapStats,
     pub(crate) limits: Limits,
     pub(crate) filled: Filled,
+    /// Pages of allocations, of each up to [a block](beside).
+    pub(crate) beside: usize,
     /// Pages of the blocks that the last cut has begun; between two calls of `cut` none.
     pub(crate) begun: Range<usize>,
     pub(crate) pace: Pace,
@@ -82,6 +84,7 @@ impl Inner {
             stats: HeapStats::new(),
             limits: Limits::new(),
             filled: Filled::new(),
+            beside: 0,
             begun: 0..0,
             pace: Pace::new(),
             low_water: 0,
@@ -359,6 +362,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
             self.map.clear(record.end() - 1, 1);
             inner.stats.large_pages -= record.pages();
+            inner.beside -= beside(record.pages());
             inner.stats.large_spans -= 1;
             record.set_dirty(0, record.pages());
             self.put_back(&mut inner, span);

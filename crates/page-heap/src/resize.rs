@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use tiermalloc_size_class::PAGE_SHIFT;
 
+use crate::demand::beside;
 use crate::heap::PageHeap;
 use crate::lock::RawLock;
 use crate::source::PageSource;
@@ -51,6 +52,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             };
             record.set_extent(start, pages);
             inner.stats.large_pages -= old - pages;
+            inner.beside -= beside(old) - beside(pages);
             // SAFETY: the end is ours now; the allocation's last page is another one (H3).
             unsafe {
                 if old > 1 {
@@ -97,6 +99,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             self.map.set(start + pages - 1, 1, span, 0);
         }
         inner.stats.large_pages += more;
+        inner.beside += beside(pages) - beside(old);
         inner.low_water = inner.low_water.min(inner.stats.dirty_pages);
         if self.note_soft_limit(&inner) {
             drop(inner);

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use tiermalloc_size_class::PAGE_SHIFT;
 
-use crate::demand::BLOCK;
+use crate::demand::{BLOCK, beside};
 use crate::grow::MAX_SPAN;
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -96,6 +96,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             State::Objects => inner.stats.object_pages += pages,
             _ => {
                 inner.stats.large_pages += pages;
+                inner.beside += beside(pages);
                 inner.stats.large_spans += 1;
             }
         }
