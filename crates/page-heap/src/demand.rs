@@ -30,7 +30,7 @@ const GATE: usize = 1024;
 /// The largest small object: of what is not longer than that, most of each page is touched (bytes).
 pub(crate) const SMALL: usize = 16 << 10;
 /// One part in so many of what is in use may be something else, or untouched.
-const OTHERS: usize = 8;
+const OTHERS: usize = 4;
 /// Pages of a block (2 MiB).
 pub(crate) const BLOCK: usize = 256;
 /// Pages of an allocation that are looked at when it is freed.
