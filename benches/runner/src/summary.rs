@@ -139,6 +139,19 @@ impl Matrix {
         })
     }
 
+    /// The same with the least of each cell's runs in place of their median: what a run takes when nothing else on the
+    /// machine is in its way.
+    pub fn least(&self) -> Self {
+        let least = |stat: &Stat| Stat { median: stat.min, ..*stat };
+        Self {
+            section: self.section,
+            reference: self.reference.clone(),
+            peers: self.peers.clone(),
+            rows: self.rows.clone(),
+            cells: self.cells.iter().map(|(key, stat)| (key.clone(), least(stat))).collect(),
+        }
+    }
+
     /// The figures of a cell.
     pub fn stat(&self, row: &str, peer: &str, metric: Metric) -> Option<&Stat> {
         self.cells.get(&(row.to_owned(), peer.to_owned(), metric))
@@ -275,6 +288,15 @@ pub mod tests {
         assert_eq!(matrix.mean(OURS, Metric::Time), Some((1.0, 2)));
         assert_eq!(matrix.best("a", Metric::Peak), Some(5.0 * 1024.0));
         assert!(Matrix::of(&series(RUNS), Section::Real).is_none());
+    }
+
+    #[test]
+    fn the_least_runs_stand_for_their_cells() {
+        let matrix = Matrix::of(&series(RUNS), Section::Preload).unwrap().least();
+        assert_eq!(matrix.median("a", "glibc", Metric::Time), Some(1.0));
+        assert_eq!(matrix.ratio("a", "other", Metric::Time), Some(2.0));
+        let (mean, rows) = matrix.mean(OURS, Metric::Time).unwrap();
+        assert!((mean - 2f64.sqrt()).abs() < 1e-9 && rows == 2);
     }
 
     #[test]

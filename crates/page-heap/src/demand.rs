@@ -2,12 +2,12 @@
 //!
 //! A fault that brings 2 MiB costs little more than one that brings 4 KiB, and the processor's tables reach
 //! further afterwards; but a huge page is resident whole, however little of it is used. So the source is asked
-//! for one ([`PageSource::advise`]) only where next to nothing of it will be wasted:
+//! for one ([`PageSource::advise`]) only where little of it will be wasted:
 //!
 //! - for small objects, when the heap has run through all that was free and begins a *block* of whole fresh pages, of
-//!   the size of a huge page, while nearly all that is in use are small objects which have been handed out at one time
-//!   ([`PageHeap::with_touched`]): so it will be with these, and the rest of one block is wasted at most. What is
-//!   longer, such as stacks and tables, may be touched here and there only, and counts as if it was not.
+//!   the size of a huge page, while three quarters of what is in use are small objects which have been handed out at one
+//!   time ([`PageHeap::with_touched`]): so it will be with these. What is longer, such as stacks and tables, may be touched
+//!   here and there only, and counts as if it was not; of a table of many blocks only as much as can lie in one that was begun.
 //! - for an allocation of blocks, when the last one that was freed had something in nearly all of its pages, as had
 //!   one that was not much shorter. One in [`TRIALS`] does without, so that there is something to go by.
 //!

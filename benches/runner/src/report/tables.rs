@@ -61,12 +61,12 @@ fn relative(matrix: &Matrix, metric: Metric) -> Grid {
 
 /// Sentences about where we stand, each between these marks.
 pub fn standings(matrix: &Matrix, before: &str, after: &str) -> String {
-    let one = |metric: Metric| {
+    let one = |matrix: &Matrix, metric: Metric, of: &str| {
         let standing = matrix.standing(metric)?;
         let (row, best, ratio) = &standing.worst;
         let (rival, mean) = &standing.rival;
         Some(format!(
-            "{before}{}: {} of {} rows at or below the best of the others; {mean:.3} of {rival}, the best of \
+            "{before}{}{of}: {} of {} rows at or below the best of the others; {mean:.3} of {rival}, the best of \
              them in the mean; {:.3} of the best in each row; furthest behind in {row}, {ratio:.2} of \
              {best}.{after}",
             metric.title(),
@@ -75,7 +75,13 @@ pub fn standings(matrix: &Matrix, before: &str, after: &str) -> String {
             standing.to_best,
         ))
     };
-    let mut text: String = Metric::ALL.into_iter().filter_map(one).collect();
+    let least = matrix.least();
+    // Other work only makes a run longer; memory it leaves alone.
+    let least = [Metric::Time, Metric::Cpu]
+        .into_iter()
+        .filter_map(|metric| one(&least, metric, ", least of the runs"));
+    let medians = Metric::ALL.into_iter().filter_map(|metric| one(matrix, metric, ""));
+    let mut text: String = medians.chain(least).collect();
     text.push('\n');
     text
 }
@@ -121,5 +127,6 @@ mod tests {
             text.contains("Time: 1 of 2 rows") && text.contains("in b, 4.00 of other"),
             "{text}"
         );
+        assert!(text.contains("Time, least of the runs: 1 of 2 rows"), "{text}");
     }
 }
