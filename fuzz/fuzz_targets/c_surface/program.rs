@@ -362,7 +362,7 @@ impl Program {
         if options == 0 {
             let begins = written.starts_with("<malloc version=\"1\">\n");
             assert!(begins && written.ends_with("</malloc>\n"), "{written}");
-            let live = format!("<bytes of=\"in use\" size=\"{}\"/>", live::bytes());
+            let live = format!("<bytes of=\"live\" value=\"{}\"/>", live::bytes());
             assert!(written.contains(&live), "{} bytes live: {written}", live::bytes());
         } else {
             assert_eq!(written, "");
