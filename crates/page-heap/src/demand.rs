@@ -27,8 +27,9 @@ use crate::span::{Span, State};
 
 /// Pages of small objects from which on fresh blocks are made of huge pages (8 MiB).
 const GATE: usize = 1024;
-/// The largest small object: of what is not longer than that, most of each page is touched (bytes).
-pub(crate) const SMALL: usize = 16 << 10;
+/// The largest small object: of what is not longer than that, half is touched if any of it is, in pages of the system's
+/// (bytes). Buffers of 16 KiB for a thousand connections each are often used in their first page alone.
+pub(crate) const SMALL: usize = 8 << 10;
 /// One part in so many of what is in use may be something else, or untouched.
 const OTHERS: usize = 4;
 /// Pages of a block (2 MiB).

@@ -31,7 +31,7 @@ fn with_blocks(test: impl FnOnce(&Heap, &Arena)) {
     let map = boxed_map::<SMALL_ROOT, SMALL_LEAF>();
     TOUCHED.set(0);
     let touched = |size| {
-        assert_eq!(size, 16384);
+        assert_eq!(size, 8192);
         TOUCHED.get()
     };
     let heap: Heap = PageHeap::new(&map, &arena).with_touched(touched);
@@ -138,7 +138,7 @@ fn objects_that_are_not_touched_are_no_reason() {
 fn nor_are_longer_ones_or_allocations_of_pages_which_may_be_touched_here_and_there_only() {
     with_blocks(|heap, arena| {
         let (just, longer) =
-            (class_of(16384, 8).expect("a class"), class_of(16385, 8).expect("a class"));
+            (class_of(8192, 8).expect("a class"), class_of(8200, 8).expect("a class"));
         fill_up(heap, longer, 3 * GATE, 100);
         assert_eq!(arena.take_advice(), [], "it is not asked for these");
         fill_up(heap, just, 4 * GATE, 100);

@@ -415,6 +415,23 @@ fn long_blocks_are_filled_where_they_have_been_and_not_where_they_have_not() {
 }
 
 #[test]
+fn buffers_of_which_one_page_is_used_take_no_more() {
+    configured("background=off", "buffers_of_which_one_page_is_used_take_no_more", || {
+        let small = fill(20_000, 1000);
+        let before = resident();
+        for _ in 0..8000 {
+            for (bytes, used) in [(16 * KIB, 600), (300, 300)] {
+                let block = raw::malloc(bytes);
+                // SAFETY: live, and as long as that; never freed.
+                unsafe { block.write_bytes(1, used) };
+            }
+        }
+        let grown = resident() - before;
+        assert!(grown < 48 * MIB, "{grown} bytes beside {} small ones", small.len());
+    });
+}
+
+#[test]
 fn stacks_and_tables_that_are_hardly_touched_stay_so() {
     configured("background=off", "stacks_and_tables_that_are_hardly_touched_stay_so", || {
         let small = fill(20_000, 1000);
