@@ -12,6 +12,8 @@ use tiermalloc_sync::{CountsWaits, Patience, lock_within, waits};
 
 #[cfg(not(tiermalloc_loom))]
 use crate::CentralCache;
+#[cfg(not(tiermalloc_loom))]
+use crate::shard::PerClass;
 use crate::spans::GROUPS;
 
 /// How full the spans of a class are.
@@ -60,38 +62,76 @@ pub struct ClassCounts {
 
 #[cfg(not(tiermalloc_loom))]
 impl<R: RawLock + CountsWaits, S> CentralCache<R, S> {
-    /// What `class` holds and what has happened to it; `None`: somebody holds one of its locks for longer than
-    /// the caller has patience.
+    /// What `class` holds and what has happened to it, in all shards; `None`: somebody holds one of its locks for
+    /// longer than the caller has patience.
     ///
-    /// Cost: two locks; with `survey` some nanoseconds for each span that has a free object, under the second.
+    /// Cost: two locks a shard; with `survey` some nanoseconds for each span that has a free object, under the second.
     pub fn counts(
         &self,
         class: Class,
         survey: bool,
         patience: &mut Patience,
     ) -> Option<ClassCounts> {
-        let (per_class, batch) = (&self.classes[class.id()], class.batch() as u64);
-        let (held, inserted, drained) = {
-            let transfer = lock_within(&per_class.transfer, patience)?;
-            (transfer.batches(), transfer.inserted, transfer.drained)
-        };
-        let spans = lock_within(&per_class.spans, patience)?;
-        let hits = inserted - drained - held as u64;
-        // What the spans have given and got, but for what came and went by way of the transfer cache.
-        let put = spans.taken - spans.live as u64;
-        Some(ClassCounts {
-            spans: spans.spans,
-            out: spans.live,
-            transfer: held * class.batch(),
-            fetches: hits + spans.fetches,
-            fetched: hits * batch + spans.taken,
-            stores: inserted + spans.stores.saturating_sub(drained),
-            stored: (inserted * batch + put).saturating_sub(drained * batch),
-            transfer_hits: hits,
-            drained,
-            transfer_waits: waits(&per_class.transfer),
-            span_waits: waits(&per_class.spans),
-            survey: if survey { spans.survey() } else { Survey::default() },
-        })
+        let mut all = ClassCounts::default();
+        for shard in self.each_shard() {
+            let counts = counts_of(&shard.shard().classes[class.id()], class, survey, patience)?;
+            all.add(&counts);
+        }
+        Some(all)
     }
+}
+
+#[cfg(not(tiermalloc_loom))]
+impl ClassCounts {
+    fn add(&mut self, other: &Self) {
+        self.spans += other.spans;
+        self.out += other.out;
+        self.transfer += other.transfer;
+        self.fetches += other.fetches;
+        self.fetched += other.fetched;
+        self.stores += other.stores;
+        self.stored += other.stored;
+        self.transfer_hits += other.transfer_hits;
+        self.drained += other.drained;
+        self.transfer_waits = self.transfer_waits.saturating_add(other.transfer_waits);
+        self.span_waits = self.span_waits.saturating_add(other.span_waits);
+        for (spans, more) in self.survey.by_eighths.iter_mut().zip(other.survey.by_eighths) {
+            *spans += more;
+        }
+        self.survey.never_taken += other.survey.never_taken;
+        self.survey.untouched_pages += other.survey.untouched_pages;
+    }
+}
+
+/// [`CentralCache::counts`] of one shard.
+#[cfg(not(tiermalloc_loom))]
+fn counts_of<R: RawLock + CountsWaits>(
+    per_class: &PerClass<R>,
+    class: Class,
+    survey: bool,
+    patience: &mut Patience,
+) -> Option<ClassCounts> {
+    let batch = class.batch() as u64;
+    let (held, inserted, drained) = {
+        let transfer = lock_within(&per_class.transfer, patience)?;
+        (transfer.batches(), transfer.inserted, transfer.drained)
+    };
+    let spans = lock_within(&per_class.spans, patience)?;
+    let hits = inserted - drained - held as u64;
+    // What the spans have given and got, but for what came and went by way of the transfer cache.
+    let put = spans.taken - spans.live as u64;
+    Some(ClassCounts {
+        spans: spans.spans,
+        out: spans.live,
+        transfer: held * class.batch(),
+        fetches: hits + spans.fetches,
+        fetched: hits * batch + spans.taken,
+        stores: inserted + spans.stores.saturating_sub(drained),
+        stored: (inserted * batch + put).saturating_sub(drained * batch),
+        transfer_hits: hits,
+        drained,
+        transfer_waits: waits(&per_class.transfer),
+        span_waits: waits(&per_class.spans),
+        survey: if survey { spans.survey() } else { Survey::default() },
+    })
 }

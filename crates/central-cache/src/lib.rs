@@ -35,11 +35,14 @@ extern crate std;
 #[cfg(doctest)]
 struct Readme;
 
+mod carry;
 mod central;
 mod chain;
 mod counts;
+mod kept;
 #[cfg(tiermalloc_loom)]
 mod modelled;
+mod shard;
 mod single;
 mod spans;
 mod transfer;
@@ -47,6 +50,7 @@ mod transfer;
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;
 pub use counts::{ClassCounts, Survey};
+pub use shard::{Near, SHARDS};
 pub use tiermalloc_page_heap::{Past, RawLock};
 
 use core::ptr::NonNull;
@@ -71,6 +75,28 @@ pub unsafe trait SpanSource {
 
     /// The span under an address, if there is one.
     fn span_of(&self, address: usize) -> Option<NonNull<Span>>;
+
+    /// [`alloc_span`](Self::alloc_span), and up to `more` further spans of as many pages behind it, if that is no dearer:
+    /// each is passed to `spare`, for [`recarve`](Self::recarve) or [`free_span`](Self::free_span).
+    fn alloc_span_run(
+        &self,
+        class: Class,
+        more: usize,
+        spare: &mut dyn FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        let _ = (more, spare);
+        self.alloc_span(class)
+    }
+
+    /// Makes an object span without objects handed out one of `class`, which has as many pages, and carves it anew.
+    /// `false`: it is as it was, because that is not possible, or no faster than another one.
+    ///
+    /// # Safety
+    /// The span came from `alloc_span`, has no object handed out, and is the caller's alone.
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        let _ = (span, class);
+        false
+    }
 
     /// Told now and then while much waits in the transfer caches: an occasion to have them looked after.
     fn surplus(&self) {}
@@ -103,6 +129,18 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
         // SAFETY: passed on to the caller.
         unsafe { self.free_objects(span) }
     }
+    fn alloc_span_run(
+        &self,
+        class: Class,
+        more: usize,
+        spare: &mut dyn FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        self.alloc_objects_run(class, more, spare)
+    }
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.recarve_objects(span, class) }
+    }
     #[inline]
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.map().span(address)
@@ -129,6 +167,18 @@ unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: passed on to the caller.
         unsafe { (**self).free_span(span) }
+    }
+    fn alloc_span_run(
+        &self,
+        class: Class,
+        more: usize,
+        spare: &mut dyn FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        (**self).alloc_span_run(class, more, spare)
+    }
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { (**self).recarve(span, class) }
     }
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         (**self).span_of(address)

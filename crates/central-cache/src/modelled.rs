@@ -7,7 +7,7 @@ use std::vec::Vec;
 use tiermalloc_sync::CachePadded;
 
 use crate::RawLock;
-use crate::central::PerClass;
+use crate::shard::PerClass;
 
 /// Ids of the classes that models use: of 64 bytes, 4 KiB, 28 KiB and 40 KiB. All others share the entry
 /// before them, in which nothing is ever put: what is looked at in passing is empty.

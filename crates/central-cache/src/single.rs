@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use tiermalloc_page_heap::{Past, Put, RawLock};
 use tiermalloc_size_class::Class;
 
+use crate::carry::expect_home;
 use crate::{CentralCache, Misuse, SpanSource};
 
 impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
@@ -16,7 +17,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     ///
     /// Cost: a lock and some twenty instructions, or a span from the source.
     pub fn take_one(&self, class: Class) -> Option<(NonNull<u8>, Past)> {
-        let lists = &self.classes[class.id()].spans;
+        let lists = &self.near(0).shard().classes[class.id()].spans;
         let mut spans = lists.lock();
         if let Some(span) = spans.fullest() {
             // SAFETY: spans on the lists are of this class.
@@ -43,8 +44,9 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// # Safety
     /// If it is a live object of `class`, it is not used any more.
     pub unsafe fn put_one(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
-        let mut spans = self.classes[class.id()].spans.lock();
-        let span = self.span_for(class, object)?;
+        let (shard, span) = self.home_of(object);
+        let mut spans = shard.shard().classes[class.id()].spans.lock();
+        let span = expect_home(class, object, (span, shard.at))?;
         // SAFETY: a span of this class, under its lock.
         unsafe {
             let offset = object as usize - span.as_ref().address();
@@ -64,8 +66,9 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// # Errors
     /// What a free of the address would be reported as.
     pub fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
-        let _spans = self.classes[class.id()].spans.lock();
-        let span = self.span_for(class, object)?;
+        let (shard, span) = self.home_of(object);
+        let _spans = shard.shard().classes[class.id()].spans.lock();
+        let span = expect_home(class, object, (span, shard.at))?;
         // SAFETY: a span of this class, under its lock.
         refused(unsafe { span.as_ref().probe_object(object as usize) }, class, object)
     }

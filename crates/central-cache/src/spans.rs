@@ -5,6 +5,7 @@ use core::ptr::{self, NonNull};
 use tiermalloc_page_heap::{Past, Put, Span};
 use tiermalloc_size_class::{Class, Shape};
 
+use crate::carry::Gathered;
 use crate::counts::Survey;
 
 /// Lists by occupancy: the last one holds the fullest spans.
@@ -78,8 +79,8 @@ impl Spans {
         }
     }
 
-    /// Takes up to `wanted` objects out of `span` onto `chain`, in order of address behind what is
-    /// on it. Returns their number, and whether the last of them was never used and is all zero.
+    /// Takes up to `wanted` objects out of `span`, in order of address; `gathered` has room for them. Returns
+    /// their number, and whether the last of them was never used and is all zero.
     ///
     /// # Safety
     /// The span is of this class.
@@ -89,14 +90,14 @@ impl Spans {
         class: Class,
         span: NonNull<Span>,
         wanted: usize,
-        chain: &mut ChainBuilder,
+        gathered: &mut Gathered,
     ) -> (usize, bool) {
         let mut zeroed = false;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
             let mut each = |address, past| {
                 zeroed = past == Past::Zeroed;
-                chain.append(address as *mut u8);
+                gathered.push(address as *mut u8);
             };
             let mut taken = 0;
             let before = span.as_ref().ever_taken();
@@ -244,42 +245,5 @@ impl Spans {
             self.nonempty &= !(1 << group);
         }
         span.group.set(ON_NONE);
-    }
-}
-
-/// Builds a chain in the order in which objects are appended.
-pub(crate) struct ChainBuilder {
-    pub(crate) head: *mut u8,
-    last: *mut u8,
-    pub(crate) count: usize,
-}
-
-impl ChainBuilder {
-    pub(crate) const fn new() -> Self {
-        Self { head: ptr::null_mut(), last: ptr::null_mut(), count: 0 }
-    }
-
-    /// # Safety
-    /// `object` is a free object of the caller's.
-    #[inline(always)]
-    unsafe fn append(&mut self, object: *mut u8) {
-        if self.last.is_null() {
-            self.head = object;
-        } else {
-            // SAFETY: the last one was appended here.
-            unsafe { crate::Chain::link(self.last, object) };
-        }
-        self.last = object;
-        self.count += 1;
-    }
-
-    /// The chain, ended.
-    #[inline]
-    pub(crate) fn finish(self) -> crate::Chain {
-        if !self.last.is_null() {
-            // SAFETY: as above.
-            unsafe { crate::Chain::link(self.last, ptr::null_mut()) };
-        }
-        crate::Chain { head: self.head, count: self.count }
     }
 }

@@ -17,7 +17,7 @@ use crate::Chain;
 
 /// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
 /// word, can hold.
-pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 28 };
+pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 26 };
 /// Bytes that a class may hold, however small the heap,
 const MIN_BYTES: usize = 256 * 1024;
 /// and else a part of the heap.

@@ -126,7 +126,7 @@ fn mistakes_are_told_as_the_allocator_tells_them_and_are_status_1() {
     let mut command = bare();
     command.args(["config", "--conf-file"]).arg(&file).env("TIERMALLOC_CONF", "x");
     let (printed, stderr) = outcome(&mut command, 1);
-    assert_eq!(printed.lines().count(), 17);
+    assert_eq!(printed.lines().count(), 18);
     let name = file.to_str().unwrap();
     assert_eq!(
         stderr,

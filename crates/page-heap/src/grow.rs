@@ -20,14 +20,19 @@ pub(crate) const MAX_SPAN: usize = u32::MAX as usize;
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
-    /// Adds a region of at least `pages` pages. The system call is made outside the lock; when two
-    /// threads grow at once, the heap has two regions.
+    /// Adds a region of at least `pages` pages. The system call is made outside the lock; when several threads lack
+    /// pages at once, one adds a region, and the others find it when they try again.
     ///
     /// A step is a quarter of what the heap has, so that there are few and yet little is reserved in
     /// vain; when addresses are short it shrinks down to what is needed.
     #[cold]
     pub(crate) fn grow(&self, pages: usize) -> bool {
+        let before = self.reserved_bytes();
+        let _growing = self.growing.lock();
         let reserved = self.reserved_bytes() >> PAGE_SHIFT;
+        if reserved > before >> PAGE_SHIFT {
+            return true;
+        }
         let quarter = (reserved / 4).next_multiple_of(FIRST_STEP).clamp(FIRST_STEP, LAST_STEP);
         let mut step = quarter.max(pages);
         loop {

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use tiermalloc_page_map::{LEAF_ENTRIES, PageMap, ROOT_ENTRIES};
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
+use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
 use crate::demand::{BLOCK, Evidence, beside};
 use crate::filled::Filled;
@@ -47,8 +47,11 @@ pub struct PageHeap<
     pub(crate) reserved: AtomicUsize,
     /// Whether more is committed than the soft limit.
     pub(crate) tight: AtomicBool,
-    pub(crate) evidence: Evidence,
-    pub(crate) inner: Mutex<R, Inner>,
+    pub(crate) evidence: CachePadded<Evidence>,
+    /// Held while a region is added: whoever else lacks pages has some then.
+    pub(crate) growing: Mutex<R, ()>,
+    /// In lines of its own: what stands before it is read by everybody and hardly ever written.
+    pub(crate) inner: CachePadded<Mutex<R, Inner>>,
 }
 
 /// What the heap's lock protects.
@@ -95,7 +98,7 @@ impl Inner {
     }
 
     #[inline]
-    fn take_begun(&mut self) -> Range<usize> {
+    pub(crate) fn take_begun(&mut self) -> Range<usize> {
         if self.begun.is_empty() { 0..0 } else { core::mem::take(&mut self.begun) }
     }
 
@@ -151,8 +154,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
-            evidence: Evidence::new(),
-            inner: Mutex::new(Inner::new()),
+            evidence: CachePadded::new(Evidence::new()),
+            growing: Mutex::new(()),
+            inner: CachePadded::new(Mutex::new(Inner::new())),
         }
     }
 
@@ -167,8 +171,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
-            evidence: Evidence::new(),
-            inner: Mutex::new(Inner::new()),
+            evidence: CachePadded::new(Evidence::new()),
+            growing: Mutex::new(()),
+            inner: CachePadded::new(Mutex::new(Inner::new())),
         }
     }
 
@@ -327,6 +332,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if let Some(bits) = bits {
             // SAFETY: the span's own, and not used any more.
             unsafe { inner.records.give_bits(bits, words) };
+            record.set_words(0);
         }
         record.set_class(None);
         record.set_dirty(0, touched);
@@ -382,6 +388,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// Takes the heap's lock and keeps it, before a fork.
     pub fn lock_for_fork(&self) {
+        leak_locked(&self.growing);
         leak_locked(&self.inner);
     }
 
@@ -391,6 +398,9 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// [`lock_for_fork`](Self::lock_for_fork) was called by the thread that forked.
     pub unsafe fn unlock_after_fork(&self) {
         // SAFETY: passed on to the caller.
-        unsafe { force_unlock(&self.inner) };
+        unsafe {
+            force_unlock(&self.inner);
+            force_unlock(&self.growing);
+        }
     }
 }

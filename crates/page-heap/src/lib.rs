@@ -55,6 +55,7 @@ mod objects;
 mod pace;
 mod release;
 mod resize;
+mod run;
 mod source;
 pub mod span;
 mod split;

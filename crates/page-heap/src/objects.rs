@@ -105,8 +105,15 @@ impl Span {
             Some(class) if self.was_zeroed() => {
                 (self.fresh.get() as usize * class.size()).div_ceil(PAGE_SIZE).min(self.pages())
             }
+            // A part of a run that nobody has carved yet.
+            None if self.was_zeroed() => 0,
             _ => self.pages(),
         }
+    }
+
+    /// Forgets where the free bits are.
+    pub(crate) fn set_words(&self, words: usize) {
+        self.words.set(words as u16);
     }
 
     /// Takes up to `wanted` free objects, lowest addresses first, and passes the address of each to

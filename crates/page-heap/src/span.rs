@@ -58,7 +58,8 @@ pub struct Span {
     class: Watched<u8>,
     /// The central cache's: which of its lists the span is on. Of a large or huge span: whether it is filled.
     pub group: Cell<u8>,
-    zeroed: Watched<bool>,
+    /// Bit 0: whether all of it was zero. Of an object span, above that: its owner.
+    zeroed: Watched<u8>,
     /// Link of whichever list the span is on; left child in a tree.
     pub prev: Cell<*mut Span>,
     /// Link of whichever list the span is on; right child in a tree.
@@ -89,7 +90,7 @@ impl Span {
             state: AtomicU8::new(State::Moving as u8),
             class: Watched::new(0),
             group: Cell::new(0),
-            zeroed: Watched::new(false),
+            zeroed: Watched::new(0),
             prev: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
             bits: Watched::new(ptr::null_mut()),
@@ -167,11 +168,24 @@ impl Span {
     /// Whether all of the span was zero when it was allocated.
     #[inline]
     pub fn was_zeroed(&self) -> bool {
-        self.zeroed.get()
+        self.zeroed.get() & 1 != 0
     }
 
     pub(crate) fn set_zeroed(&self, zeroed: bool) {
-        self.zeroed.set(zeroed);
+        self.zeroed.set(zeroed as u8);
+    }
+
+    /// The number that [`set_owner`](Self::set_owner) has noted; 0 before.
+    #[inline]
+    pub fn owner(&self) -> usize {
+        (self.zeroed.get() >> 1) as usize
+    }
+
+    /// Notes whose the span is: a number below 128, by whoever has taken it from the heap, before anybody else
+    /// knows of it. It stays until the span is freed.
+    pub fn set_owner(&self, owner: usize) {
+        debug_assert!(owner < 128);
+        self.zeroed.set(self.zeroed.get() & 1 | (owner as u8) << 1);
     }
 
     /// The pages of a free span that may hold something: an interval of offsets, `lo..hi`. All

@@ -70,7 +70,6 @@ impl State {
             // Relaxed: only a hint; the exchange below acquires.
             match self.0.load(Ordering::Relaxed) {
                 FREE if self.try_lock() => return,
-                CONTENDED => break,
                 _ => crate::spin_hint(),
             }
         }

@@ -26,6 +26,7 @@ mod nr {
     pub const KILL: usize = 62;
     pub const ARCH_PRCTL: usize = 158;
     pub const FUTEX: usize = 202;
+    pub const SCHED_GETAFFINITY: usize = 204;
 }
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
@@ -34,6 +35,7 @@ mod nr {
     pub const WRITE: usize = 64;
     pub const EXIT: usize = 93;
     pub const FUTEX: usize = 98;
+    pub const SCHED_GETAFFINITY: usize = 123;
     pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const GETPID: usize = 172;
@@ -390,6 +392,26 @@ pub fn now_ms() -> u64 {
 pub fn process() -> u32 {
     // SAFETY: the call has no effect.
     unsafe { syscall(nr::GETPID, [0; 6]) as u32 }
+}
+
+/// Processors that the calling thread may run on; 1 where that cannot be told.
+#[cfg(target_os = "linux")]
+pub fn processors() -> usize {
+    // 1,024 of them; the kernel refuses less than it has.
+    let mut set = [0u64; 16];
+    let (bytes, at) = (size_of_val(&set), set.as_mut_ptr() as usize);
+    // SAFETY: the kernel writes at most `bytes` bytes.
+    match unsafe { syscall(nr::SCHED_GETAFFINITY, [0, bytes, at, 0, 0, 0]) } {
+        written if written > 0 => set.iter().map(|word| word.count_ones() as usize).sum(),
+        refused if refused == -(libc::EINVAL as isize) => 8 * bytes,
+        _ => 1,
+    }
+}
+
+/// Processors that the calling thread may run on; 1 where that cannot be told.
+#[cfg(not(target_os = "linux"))]
+pub fn processors() -> usize {
+    1
 }
 
 /// Sends the process that the caller is a signal, for any of its threads to take.

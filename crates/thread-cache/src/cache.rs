@@ -3,6 +3,8 @@
 use core::cell::Cell;
 use core::ptr;
 
+#[cfg(doc)]
+use tiermalloc_central_cache::CentralCache;
 use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, SLOTS};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
@@ -43,6 +45,8 @@ pub struct ThreadCache {
     pub(crate) wanted_back: AtomicUsize,
     /// Number of the thread, for people; 0 when nobody has said.
     pub(crate) owner: Cell<u32>,
+    /// The number by which its shard of the central cache is found.
+    pub(crate) place: Cell<u32>,
     /// Since the cache was made or handed on: refills from the source, and chains sent to it.
     pub(crate) refills: Cell<u64>,
     pub(crate) flushes: Cell<u64>,
@@ -81,6 +85,7 @@ impl ThreadCache {
             cursor: Cell::new(0),
             wanted_back,
             owner: Cell::new(0),
+            place: Cell::new(0),
             refills: Cell::new(0),
             flushes: Cell::new(0),
             previous: Cell::new(ptr::null_mut()),
@@ -174,6 +179,18 @@ impl ThreadCache {
                 self.flushes.as_ptr().read_volatile(),
             )
         }
+    }
+
+    /// The number by which the shard of the central cache is found that this cache is [near](CentralCache::near) to;
+    /// 0 before anybody has said.
+    #[inline]
+    pub fn place(&self) -> usize {
+        self.place.get() as usize
+    }
+
+    /// Says which number that is.
+    pub fn set_place(&self, number: usize) {
+        self.place.set(number as u32);
     }
 
     /// Bytes that the bins may hold, and those that they have room for, as another thread may read them.

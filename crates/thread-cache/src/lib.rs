@@ -50,7 +50,7 @@ pub use orphans::Orphans;
 pub use registry::Registry;
 pub use tiermalloc_central_cache::{Chain, Misuse};
 
-use tiermalloc_central_cache::{CentralCache, RawLock, SpanSource};
+use tiermalloc_central_cache::{CentralCache, Near, RawLock, SpanSource};
 use tiermalloc_size_class::Class;
 
 /// What a thread cache takes objects from and gives them back to: the central cache, or a test's
@@ -108,19 +108,51 @@ pub unsafe trait ObjectSource {
 }
 
 // SAFETY: the central cache hands each object out once.
-unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
+unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
     #[inline]
     fn fetch(&self, class: Class, wanted: usize) -> Chain {
-        CentralCache::fetch(self, class, wanted)
+        Near::fetch(*self, class, wanted)
     }
     #[inline]
     fn make_way(&self, class: Class) -> Result<(), Misuse> {
-        CentralCache::make_way(self, class)
+        Near::make_way(*self, class)
     }
     #[inline]
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
-        unsafe { CentralCache::store(self, class, chain) }
+        unsafe { Near::store(*self, class, chain) }
+    }
+    #[inline]
+    fn reserved_bytes(&self) -> usize {
+        self.central().source().reserved_bytes()
+    }
+    #[inline]
+    fn is_tight(&self) -> bool {
+        self.central().source().is_tight()
+    }
+    #[inline]
+    fn cached_bytes(&self) -> usize {
+        self.held_about()
+    }
+    fn tend(&self) -> Result<(), Misuse> {
+        self.plunder_next()
+    }
+}
+
+// SAFETY: passed on to the first shard.
+unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
+    #[inline]
+    fn fetch(&self, class: Class, wanted: usize) -> Chain {
+        self.near(0).fetch(class, wanted)
+    }
+    #[inline]
+    fn make_way(&self, class: Class) -> Result<(), Misuse> {
+        self.near(0).make_way(class)
+    }
+    #[inline]
+    unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.near(0).store(class, chain) }
     }
     #[inline]
     fn reserved_bytes(&self) -> usize {
@@ -132,9 +164,9 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     }
     #[inline]
     fn cached_bytes(&self) -> usize {
-        self.held_bytes()
+        self.near(0).held_about()
     }
     fn tend(&self) -> Result<(), Misuse> {
-        CentralCache::plunder_next(self)
+        self.near(0).plunder_next()
     }
 }

@@ -87,8 +87,8 @@ impl<R: RawLock> Registry<R> {
         list.count
     }
 
-    /// Asks the next cache in turn, other than `but`, for `bytes` of its limit. Does nothing when
-    /// somebody else is at the registry: there will be another time.
+    /// Asks the next cache in turn, other than `but`, for `bytes` of its limit, if that is larger by more than them.
+    /// Does nothing when somebody else is at the registry: there will be another time.
     pub fn ask_another(&self, but: &ThreadCache, bytes: usize) {
         let Some(mut list) = self.list.try_lock() else { return };
         for _ in 0..2 {
@@ -97,7 +97,10 @@ impl<R: RawLock> Registry<R> {
             let Some(cache) = (unsafe { victim.as_ref() }) else { return };
             list.victim = cache.next.get();
             if !ptr::eq(cache, but) {
-                cache.ask_back(bytes);
+                // Who has as much would only ask it back.
+                if cache.bounds().0 > but.limit() + bytes {
+                    cache.ask_back(bytes);
+                }
                 return;
             }
         }

@@ -83,6 +83,41 @@ fn a_share_grows_with_what_stands_behind_the_source() {
 }
 
 #[test]
+fn nobody_is_asked_who_has_hardly_more() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let (class, unit) = (class_of_size(2048), 16 * 1024);
+    for (shares, is_asked) in [(9, false), (11, false), (12, true), (14, true)] {
+        let budget = Budget::new(21 * unit, 21 * unit);
+        let thread = Thread::new(&source, &budget, &registry);
+        let neighbour = Thread::new(&source, &budget, &registry);
+        for thread in [&thread, &neighbour] {
+            // SAFETY: the caches stay until they are removed below.
+            unsafe { registry.add(NonNull::from(&*thread.cache)) };
+        }
+        let its: Vec<_> =
+            (0..shares * unit / class.size()).map(|_| neighbour.alloc(class)).collect();
+        its.into_iter().for_each(|object| neighbour.free(class, object));
+        let its = neighbour.cache.limit();
+        assert_eq!(its, shares * unit);
+        let mut mine: Vec<_> = (0..(21 - shares) * unit / class.size())
+            .map(|_| (class, thread.alloc(class)))
+            .collect();
+        assert_eq!(budget.unclaimed(), 0);
+        // A bin of another class has no room at all, and there is nothing left to claim.
+        let (small, slow) = (class_of_size(16), class_of_size(32));
+        (0..200).for_each(|_| mine.push((slow, thread.alloc(slow))));
+        neighbour.free(small, source.fetch_one(small));
+        assert_eq!(neighbour.cache.limit() < its, is_asked, "{shares} and {}", 21 - shares);
+        mine.into_iter().for_each(|(class, object)| thread.free(class, object));
+        for thread in [&thread, &neighbour] {
+            thread.retire().unwrap();
+            // SAFETY: added above.
+            unsafe { registry.remove(NonNull::from(&*thread.cache)) };
+        }
+    }
+}
+
+#[test]
 fn a_bin_with_room_for_two_batches_takes_none_from_others() {
     let (source, registry) = (Objects::new(), Registry::new());
     let (class, other) = (class_of_size(1024), class_of_size(2048));
@@ -97,10 +132,11 @@ fn a_bin_with_room_for_two_batches_takes_none_from_others() {
             // SAFETY: the caches stay until they are removed below.
             unsafe { registry.add(NonNull::from(&*thread.cache)) };
         }
-        // Something that it could be asked for.
-        neighbour.free(other, neighbour.alloc(other));
+        // More than the other one will have, so that it can be asked for some.
+        let its: Vec<_> = (0..12 * unit / other.size()).map(|_| neighbour.alloc(other)).collect();
+        its.into_iter().for_each(|object| neighbour.free(other, object));
         let its = neighbour.cache.limit();
-        assert!(its > 0);
+        assert!(its >= 12 * unit);
         let mut mine: Vec<_> = (0..batches * batch).map(|_| (class, thread.alloc(class))).collect();
         let room =
             |thread: &Thread<'_, Objects>, theirs| thread.cache.used() - theirs * other.size();

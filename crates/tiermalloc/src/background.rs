@@ -180,14 +180,17 @@ struct Looked {
 /// the thread is to end.
 fn look() -> Option<Looked> {
     let heap = crate::state::heap();
-    for class in tiermalloc_size_class::Class::all() {
-        let mut idle = step().map(|_| crate::state::CENTRAL.start_period(class))?;
-        while idle > 0 {
-            let _gate = step()?;
-            let some = idle.min(BATCHES);
-            crate::slow::certain(crate::state::CENTRAL.drain(class, some));
-            idle -= some;
+    for shard in crate::state::CENTRAL.each_shard() {
+        for class in tiermalloc_size_class::Class::all() {
+            let mut idle = step().map(|_| shard.start_period(class))?;
+            while idle > 0 {
+                let _gate = step()?;
+                let some = idle.min(BATCHES);
+                crate::slow::certain(shard.drain(class, some));
+                idle -= some;
+            }
         }
+        step().map(|_| shard.free_idle_spans())?;
     }
     let look = step().map(|_| heap.look())?;
     if look.idle <= KEEP {

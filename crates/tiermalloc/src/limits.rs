@@ -76,6 +76,7 @@ pub(crate) fn relieve() {
             certain(CENTRAL.drain(class, usize::MAX));
         }
     }
+    CENTRAL.free_kept_spans();
 }
 
 /// Bytes that the transfer caches may hold: what no thread has claimed, but for a quarter.

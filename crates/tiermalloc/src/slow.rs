@@ -5,7 +5,7 @@ use core::ptr;
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ObjectSource, ThreadCache};
 
-use crate::state::{BUDGET, CENTRAL, MAP, REGISTRY, heap};
+use crate::state::{BUDGET, CENTRAL, Central, MAP, REGISTRY, heap};
 use crate::{fatal, fork, guarded, limits, parked, pools, report, thread, tls};
 
 /// Objects of this size and more are cleared only if they need it; smaller ones are cleared faster
@@ -60,6 +60,12 @@ pub(crate) fn try_alloc(size: usize, class: Class, align: usize) -> *mut u8 {
     }
 }
 
+/// The central cache as it is for the thread of a cache.
+#[inline]
+fn near(cache: &ThreadCache) -> Central {
+    CENTRAL.near(cache.place())
+}
+
 /// [`alloc`] in a thread that has a cache: then the class is all that matters. `last`: everything that was cached
 /// has been given up.
 #[inline(never)]
@@ -71,7 +77,7 @@ fn alloc_with(cache: &ThreadCache, class: Class, last: bool) -> *mut u8 {
         if !object.is_null() {
             return object;
         }
-        certain(cache.refill(class, &CENTRAL, &BUDGET, &REGISTRY))
+        certain(cache.refill(class, &near(cache), &BUDGET, &REGISTRY))
     };
     if object.is_null() { alloc_at_last(class.size(), class, 1, last) } else { object }
 }
@@ -118,8 +124,9 @@ pub(crate) fn alloc_zeroed(class: Class, size: usize, align: usize) -> *mut u8 {
     } else if class.size() >= WORTH_ASKING && !CENTRAL.has_batches(class) {
         // What is at hand is cleared faster than the system makes new pages; else it may be new ones anyway,
         // which are zero.
-        if let Some((object, zeroed)) = CENTRAL.fetch_one(class) {
-            certain(CENTRAL.make_way(class));
+        let central = CENTRAL.near(thread::place());
+        if let Some((object, zeroed)) = central.fetch_one(class) {
+            certain(central.make_way(class));
             if !zeroed {
                 // SAFETY: objects of the class are at least `size` bytes long.
                 unsafe { object.write_bytes(0, size) };
@@ -182,7 +189,7 @@ pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
             Some(cache) => {
                 // What has gone so far as to overflow a bin can also be looked at.
                 expect_aligned(object, class);
-                certain(cache.overflow(class, object, &CENTRAL, &BUDGET, &REGISTRY));
+                certain(cache.overflow(class, object, &near(cache), &BUDGET, &REGISTRY));
             }
             None => pools::free(class, object),
         }
@@ -219,7 +226,7 @@ pub(crate) fn flush_own() {
     if let Some(cache) = thread::existing() {
         // SAFETY: the cache is the thread's own.
         unsafe {
-            certain(cache.as_ref().flush_all(&CENTRAL));
+            certain(cache.as_ref().flush_all(&near(cache.as_ref())));
             cache.as_ref().release_unused(&BUDGET);
         }
     }
@@ -232,6 +239,7 @@ pub(crate) fn flush_shared() {
     for class in Class::all() {
         certain(CENTRAL.drain(class, usize::MAX));
     }
+    CENTRAL.free_kept_spans();
 }
 
 /// See [`crate::verify`].

@@ -2,11 +2,11 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_central_cache::{CentralCache, SpanSource};
+use tiermalloc_central_cache::{CentralCache, Near, SpanSource};
 use tiermalloc_page_heap::{OsPages, PageHeap, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::Class;
-use tiermalloc_sync::RawFutexMutex;
+use tiermalloc_sync::{CachePadded, RawFutexMutex};
 use tiermalloc_thread_cache::{Budget, Registry, ThreadCache};
 
 use crate::{background, fork, limits};
@@ -23,10 +23,14 @@ static HEAP: PageHeap<'static, RawFutexMutex, OsPages> = PageHeap::new(&MAP, OsP
 /// Batches and spans of every class. All zero, for which its source has to be without content.
 pub(crate) static CENTRAL: CentralCache<RawFutexMutex, Pages> = CentralCache::new(Pages);
 
-/// What caches may hold: nothing, before the configuration has said how much.
-pub(crate) static BUDGET: Budget = Budget::shared(0, 0, 0);
+/// The central cache as it is for the threads that are near to one of its shards.
+pub(crate) type Central = Near<'static, RawFutexMutex, Pages>;
 
-pub(crate) static REGISTRY: Registry<RawFutexMutex> = Registry::new();
+/// What caches may hold: nothing, before the configuration has said how much.
+pub(crate) static BUDGET: CachePadded<Budget> = CachePadded::new(Budget::shared(0, 0, 0));
+
+pub(crate) static REGISTRY: CachePadded<Registry<RawFutexMutex>> =
+    CachePadded::new(Registry::new());
 
 /// The page heap as the central cache sees it.
 pub(crate) struct Pages;
@@ -47,6 +51,19 @@ unsafe impl SpanSource for Pages {
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: passed on to the caller.
         unsafe { HEAP.free_objects(span) }
+    }
+    fn alloc_span_run(
+        &self,
+        class: Class,
+        more: usize,
+        spare: &mut dyn FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        fork::adopt_one();
+        HEAP.alloc_objects_run(class, more, spare)
+    }
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { HEAP.recarve_objects(span, class) }
     }
     #[inline]
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {

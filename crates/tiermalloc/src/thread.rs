@@ -7,12 +7,12 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use tiermalloc_sync::files;
+use tiermalloc_sync::{files, sys};
 use tiermalloc_thread_cache::ThreadCache;
 
 use crate::config;
 use crate::state::{BUDGET, CENTRAL, DEAD, EMPTY, MAP, REGISTRY, heap};
-use crate::{background, fatal, fork, parked, pools, report, slow, tls};
+use crate::{background, fork, parked, pools, report, slow, tls};
 
 /// The pthread key plus one; 0 while there is none, `MAKING` while one thread makes it.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -22,10 +22,16 @@ const MAKING: u32 = u32::MAX;
 const KEEP_AT_EXIT: usize = 128;
 /// So many threads at once are a crowd, after which it is worth tidying up.
 const MANY: usize = 8;
+/// Free dirty pages (16 MiB) that the last of many leaves to the thread in the background, if there is one.
+const MUCH: usize = 2048;
 /// The most threads at once since the last tidying up.
 static MOST_THREADS: AtomicUsize = AtomicUsize::new(0);
 /// Threads that have allocated.
 static EVER: AtomicUsize = AtomicUsize::new(0);
+/// Processors that share a shard of the central cache, if nothing else is configured.
+const PROCESSORS: usize = 4;
+/// Caches that have been made.
+static CACHES: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's cache, made now if need be; `None` at its end, without memory, or where the pool
 /// gives threads none.
@@ -118,7 +124,29 @@ fn fresh() -> Option<NonNull<ThreadCache>> {
     }
     // SAFETY: written above, and nobody else's yet.
     unsafe { cache.as_ref() }.endow(&BUDGET);
+    // Relaxed: a number.
+    let place = CACHES.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: as above.
+    unsafe { cache.as_ref() }.set_place(place);
+    // A program of one thread has no use for more than one shard.
+    if place > 0 {
+        CENTRAL.widen(most_shards().min(place + 1));
+    }
     Some(cache)
+}
+
+/// As many shards as are configured, or else one for so many processors that the thread may run on.
+fn most_shards() -> usize {
+    match config::get().shards {
+        0 => sys::processors() / PROCESSORS,
+        shards => shards,
+    }
+}
+
+/// The number by which the calling thread's shard of the central cache is found.
+pub(crate) fn place() -> usize {
+    // SAFETY: the thread's own, or one that all share and nobody writes to.
+    unsafe { (*tls::cache()).place() }
 }
 
 /// The key, if it has been made.
@@ -177,13 +205,14 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
     unsafe {
         let left = REGISTRY.remove(cache);
         cache.as_ref().release_unused(&BUDGET);
+        let place = cache.as_ref().place();
         let mut before = usize::MAX;
         if !parked::keep(cache) {
             before = heap().stats().dirty_pages;
             take_down(cache);
         }
         // Threads too short for a scavenge of their own leave the transfer caches to somebody as well.
-        slow::certain(CENTRAL.plunder_next());
+        slow::certain(CENTRAL.near(place).plunder_next());
         give_back(before, left);
     }
 }
@@ -194,9 +223,11 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
 /// The cache is the caller's, and not registered.
 unsafe fn take_down(cache: NonNull<ThreadCache>) {
     // SAFETY: passed on to the caller.
-    if let Err(misuse) = unsafe { cache.as_ref().retire(&CENTRAL, &BUDGET) } {
-        fatal::misuse(misuse);
-    }
+    let retired = unsafe {
+        let central = CENTRAL.near(cache.as_ref().place());
+        cache.as_ref().retire(&central, &BUDGET)
+    };
+    slow::certain(retired);
     dispose(cache);
 }
 
@@ -221,6 +252,10 @@ fn give_back(dirty_before: usize, threads_left: usize) {
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
         take_down_parked();
+        // The caller should not have to wait for that much.
+        if heap().stats().dirty_pages > MUCH && background::keeper() {
+            return;
+        }
         if heap().is_paced() {
             heap().release_idle(heap().stats().dirty_pages.saturating_sub(KEEP_AT_EXIT));
         } else {

@@ -28,6 +28,7 @@ setters! {
     at_hard_limit: AtLimit,
     cache_total: usize,
     cache_thread: usize,
+    shards: usize,
     release_delay: Duration,
     release_rate: usize,
     thp: HugePages,

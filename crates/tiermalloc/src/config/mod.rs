@@ -142,6 +142,8 @@ pub struct Config {
     pub cache_total: usize,
     /// Bytes that the cache of one thread may hold.
     pub cache_thread: usize,
+    /// Shards of the central cache; 0 for as many as suit the number of processors.
+    pub shards: usize,
     /// Time between two looks at what lies idle.
     pub release_delay: Duration,
     /// Bytes that go back to the system in a second, at most; 0 for no limit.
@@ -175,6 +177,7 @@ impl Config {
         at_hard_limit: AtLimit::Fail,
         cache_total: 128 << 20,
         cache_thread: 16 << 20,
+        shards: 0,
         release_delay: Duration::from_ms(500),
         release_rate: 0,
         thp: HugePages::Demand,

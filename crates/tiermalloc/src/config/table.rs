@@ -58,7 +58,7 @@ macro_rules! plain {
 const ANY_BYTES: Kind = Kind::Bytes { least: 0, most: isize::MAX as usize, none: true };
 
 /// All keys, in the order in which they are listed.
-pub static KEYS: [Key; 17] = [
+pub static KEYS: [Key; 18] = [
     choice!(
         "pool",
         pool,
@@ -112,6 +112,12 @@ pub static KEYS: [Key; 17] = [
         Bytes,
         Kind::Bytes { least: 0, most: 1 << 40, none: false },
         "bytes that the cache of one thread may hold"
+    ),
+    choice!(
+        "shards",
+        shards,
+        ["automatic" = 0, "1" = 1, "2" = 2, "4" = 4, "8" = 8, "16" = 16],
+        "parts of the central cache, for threads that run at the same time; automatic: one for each four processors"
     ),
     plain!(
         "release_delay",

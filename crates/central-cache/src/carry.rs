@@ -1,0 +1,332 @@
+//! Objects on their way out of spans and home to them.
+//!
+//! Reading or writing an object may miss every cache, and the first time it is a page fault: with the lock of
+//! the class held everybody else would wait for that. So objects are gathered by address under the lock and
+//! linked behind it, and on the way home links and page map are read before it.
+
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+
+use tiermalloc_page_heap::{Put, RawLock, Span, State};
+use tiermalloc_size_class::{Class, MAX_BATCH, PAGE_SHIFT};
+use tiermalloc_sync::atomic::Ordering;
+
+use crate::shard::{PerClass, SHARDS};
+use crate::spans::Spans;
+use crate::{CentralCache, Chain, Misuse, Near, SpanSource};
+
+/// Spans of which another shard has to have free objects before they are taken there.
+const PLENTY: usize = 2;
+
+/// Up to a batch of objects that come out of spans.
+pub(crate) struct Gathered {
+    objects: [MaybeUninit<*mut u8>; MAX_BATCH],
+    pub(crate) count: usize,
+}
+
+impl Gathered {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self { objects: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, object: *mut u8) {
+        debug_assert!(self.count < MAX_BATCH);
+        if let Some(slot) = self.objects.get_mut(self.count) {
+            slot.write(object);
+            self.count += 1;
+        }
+    }
+
+    /// The chain, in the order in which the objects came.
+    ///
+    /// # Safety
+    /// The objects are the caller's.
+    #[inline]
+    pub(crate) unsafe fn link(&self) -> crate::Chain {
+        let mut head = ptr::null_mut();
+        for slot in self.objects.iter().take(self.count).rev() {
+            // SAFETY: the first `count` slots are written, with objects that are the caller's.
+            unsafe {
+                let object = slot.assume_init();
+                crate::Chain::link(object, head);
+                head = object;
+            }
+        }
+        crate::Chain { head, count: self.count }
+    }
+}
+
+/// Up to a batch of objects that go home, each with the span in which it seems to lie, and that one's shard: of a span
+/// whose last object has gone home nothing can be told any more.
+struct Homing {
+    objects: [MaybeUninit<(*mut u8, *mut Span, u8)>; MAX_BATCH],
+    count: usize,
+    /// A bit for each shard that has any of the spans.
+    owners: u32,
+}
+
+/// The shard of a span; the first one's, if there is none, will say so.
+#[inline]
+fn owner_of(span: Option<NonNull<Span>>) -> usize {
+    // SAFETY: from the map, and records stay records. Of a live object's span the owner does not change.
+    span.map_or(0, |span| unsafe { span.as_ref() }.owner() & (SHARDS - 1))
+}
+
+impl Homing {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { objects: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0, owners: 0 }
+    }
+
+    /// Takes objects off a list, up to its end whatever their number; `span_of` is asked once for neighbours in
+    /// a page.
+    ///
+    /// # Safety
+    /// The objects are the caller's.
+    #[inline(always)]
+    unsafe fn take(
+        &mut self,
+        list: &mut *mut u8,
+        span_of: impl Fn(usize) -> Option<NonNull<Span>>,
+    ) {
+        let (mut page, mut span, mut owner) = (0, ptr::null_mut(), 0);
+        for slot in &mut self.objects {
+            let object = *list;
+            if object.is_null() {
+                break;
+            }
+            // SAFETY: passed on to the caller.
+            *list = unsafe { Chain::next(object) };
+            let here = object as usize >> PAGE_SHIFT;
+            if here != page {
+                page = here;
+                let found = span_of(object as usize);
+                owner = owner_of(found);
+                self.owners |= 1 << owner;
+                span = found.map_or(ptr::null_mut(), NonNull::as_ptr);
+            }
+            slot.write((object, span, owner as u8));
+            self.count += 1;
+        }
+    }
+
+    /// Those of which the span is the shard's.
+    #[inline]
+    fn of(&self, shard: usize) -> impl Iterator<Item = (*mut u8, *mut Span)> {
+        // SAFETY: the first `count` are written.
+        let all = self.objects.iter().take(self.count).map(|slot| unsafe { slot.assume_init() });
+        all.filter(move |&(.., owner)| owner as usize == shard)
+            .map(|(object, span, _)| (object, span))
+    }
+}
+
+/// The span, if it is one of `class` and the shard in which `object` lies. Under the lock of both. A live object
+/// keeps its span in them; only for an object that is not one may it be another, or another's meanwhile.
+#[inline]
+fn home(class: Class, object: *mut u8, span: *mut Span, shard: usize) -> Option<NonNull<Span>> {
+    let found = NonNull::new(span)?;
+    // SAFETY: from the map, and records stay records.
+    let span = unsafe { found.as_ref() };
+    let within = || (object as usize).wrapping_sub(span.address()) < span.bytes();
+    let ours = span.class() == Some(class) && span.state() == State::Objects;
+    (ours && span.owner() == shard && within()).then_some(found)
+}
+
+impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
+    /// Up to `wanted` objects past the transfer cache, and whether the last of them was never used and is all zero but
+    /// for its first word.
+    pub(crate) fn fetch_from_spans(self, class: Class, wanted: usize) -> (Chain, bool) {
+        let wanted = wanted.min(MAX_BATCH);
+        let mut gathered = Gathered::new();
+        let mut zeroed = self.take(class, wanted, &mut gathered);
+        if gathered.count == 0 {
+            zeroed = self.take_from_others(class, wanted, &mut gathered);
+        }
+        if gathered.count == 0 {
+            zeroed = self.take_fresh(class, wanted, &mut gathered);
+        }
+        // SAFETY: what was taken is ours (C1).
+        (unsafe { gathered.link() }, zeroed)
+    }
+
+    /// Takes objects out of the shard's spans, and says whether the last of them is all zero.
+    #[inline]
+    fn take(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
+        let per_class = &self.shard().classes[class.id()];
+        let mut zeroed = false;
+        let mut spans = per_class.spans.lock();
+        while gathered.count < wanted {
+            let Some(span) = spans.fullest() else { break };
+            let missing = wanted - gathered.count;
+            // SAFETY: spans on the lists are of this class.
+            zeroed = unsafe { spans.take(class, span, missing, gathered) }.1;
+        }
+        if gathered.count > 0 {
+            spans.fetches += 1;
+            self.note_spare(per_class, class, &spans);
+        }
+        zeroed
+    }
+
+    /// [`take`](Self::take) from another shard, if one has [plenty](PLENTY).
+    #[inline]
+    fn take_from_others(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
+        let plenty = class.objects() * PLENTY;
+        for other in self.others() {
+            // Relaxed: a hint.
+            let spare = other.shard().classes[class.id()].spare.load(Ordering::Relaxed);
+            if spare as usize > plenty {
+                let zeroed = other.take(class, wanted, gathered);
+                if gathered.count > 0 {
+                    return zeroed;
+                }
+            }
+        }
+        false
+    }
+
+    /// [`take`](Self::take) from a fresh span. If another thread brings one at the same time, the class has two.
+    #[inline]
+    fn take_fresh(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
+        let Some(span) = self.span_for(class) else { return false };
+        // SAFETY: nobody else has the span.
+        unsafe { span.as_ref() }.set_owner(self.at);
+        let per_class = &self.shard().classes[class.id()];
+        let mut spans = per_class.spans.lock();
+        // SAFETY: a fresh span of this class.
+        let zeroed = unsafe {
+            spans.adopt(span);
+            spans.take(class, span, wanted, gathered).1
+        };
+        spans.fetches += 1;
+        self.note_spare(per_class, class, &spans);
+        drop(spans);
+        if self.holds_much() {
+            // Relaxed: a hint.
+            self.shard().short.store(true, Ordering::Relaxed);
+        }
+        zeroed
+    }
+
+    /// Under the lock of the spans: leaves word of how many free objects they have.
+    #[inline]
+    fn note_spare(self, per_class: &PerClass<R>, class: Class, spans: &Spans) {
+        if self.central.log() > 0 {
+            let spare = spans.spans * class.objects() - spans.live;
+            // Relaxed: a hint.
+            per_class.spare.store(spare.min(u32::MAX as usize) as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes those of the objects back whose spans are the shard's, and counts `stores`.
+    ///
+    /// # Safety
+    /// The objects are the caller's.
+    #[inline]
+    unsafe fn bring_home(self, class: Class, homing: &Homing, stores: u64) -> Result<(), Misuse> {
+        let shape = class.shape();
+        let mut emptied = [const { MaybeUninit::uninit() }; MAX_BATCH];
+        let mut count = 0;
+        let mut wrong = Ok(());
+        // Neighbours often come back one after the other: a span that has got one object is settled when the
+        // next goes elsewhere. One that has emptied and left, and to which a double free leads once more, is not.
+        let mut run: Option<NonNull<Span>> = None;
+        let mut last: Option<NonNull<Span>> = None;
+        let mut start = 0;
+        let per_class = &self.shard().classes[class.id()];
+        let mut spans = per_class.spans.lock();
+        spans.stores += stores;
+        let mut settle = |spans: &mut Spans, run: Option<NonNull<Span>>| {
+            // SAFETY: the span of a run is one of this class.
+            if let Some(gone) = run.filter(|&span| unsafe { spans.settle(span) }) {
+                // Each object empties one span at most.
+                if let Some(slot) = emptied.get_mut(count) {
+                    slot.write(gone);
+                    count += 1;
+                }
+            }
+        };
+        for (object, span) in homing.of(self.at) {
+            let span = match last.filter(|last| last.as_ptr() == span) {
+                Some(last) => last,
+                None => {
+                    settle(&mut spans, run.take());
+                    let Some(span) = home(class, object, span, self.at) else {
+                        wrong = Err(Misuse::Foreign(object, class));
+                        break;
+                    };
+                    last = Some(span);
+                    // SAFETY: a span of the class.
+                    start = unsafe { span.as_ref() }.address();
+                    span
+                }
+            };
+            // SAFETY: the span is one of this class.
+            match unsafe { spans.put(span, shape, object as usize - start) } {
+                Put::Done => run = Some(span),
+                Put::Twice => wrong = Err(Misuse::DoubleFree(object, class)),
+                _ => wrong = Err(Misuse::NotAnObject(object, class)),
+            }
+            if wrong.is_err() {
+                break;
+            }
+        }
+        settle(&mut spans, run);
+        self.note_spare(per_class, class, &spans);
+        drop(spans);
+        for span in emptied.iter().take(count) {
+            // SAFETY: the first `count` are written. C3: they left their class with no object handed out.
+            unsafe { self.let_go(span.assume_init()) };
+        }
+        wrong
+    }
+}
+
+impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
+    /// [`store`](Self::store) past the transfer cache: each object to the span that it lies in, whosesoever that is.
+    ///
+    /// # Errors
+    /// A mistake of the program; it and what is behind it are left alone.
+    ///
+    /// # Safety
+    /// As for `store`.
+    pub unsafe fn store_to_spans(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        let (mut list, mut uncounted) = (chain.head, 1);
+        loop {
+            let mut homing = Homing::new();
+            // SAFETY: the chain owns its objects.
+            unsafe { homing.take(&mut list, |address| self.source.span_of(address)) };
+            let mut owners = homing.owners;
+            while owners != 0 {
+                let owner = owners.trailing_zeros() as usize;
+                owners &= owners - 1;
+                let shard = self.near(owner);
+                // SAFETY: the objects are the caller's.
+                unsafe { shard.bring_home(class, &homing, core::mem::take(&mut uncounted))? };
+            }
+            if list.is_null() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The shard and the span of `class` that `object` lies in. Exact under the lock of the class in that shard.
+    #[inline]
+    pub(crate) fn home_of(&self, object: *mut u8) -> (Near<'_, R, S>, *mut Span) {
+        let span = self.source.span_of(object as usize);
+        (self.near(owner_of(span)), span.map_or(ptr::null_mut(), NonNull::as_ptr))
+    }
+}
+
+/// The span, if it is one of `class` and the shard in which `object` lies; else what the object is reported as. Under
+/// the lock of the class in that shard.
+#[inline]
+pub(crate) fn expect_home(
+    class: Class,
+    object: *mut u8,
+    (span, shard): (*mut Span, usize),
+) -> Result<NonNull<Span>, Misuse> {
+    home(class, object, span, shard).ok_or(Misuse::Foreign(object, class))
+}

@@ -1,0 +1,345 @@
+//! One shard of the central cache: transfer caches and spans of every class, for the threads that are near to it.
+//!
+//! With many processors one lock for each class and one line for each counter are what everybody waits for. A
+//! *shard* has its own: threads are spread over the shards, and each span belongs to the one that took it from the
+//! source, to which its objects go home wherever they are freed. So that what one thread frees still reaches
+//! another one, whoever finds its own transfer cache empty looks into the others, and whoever finds no free
+//! object takes from spans of others before it takes fresh memory, if they have plenty.
+
+use core::ptr::NonNull;
+
+use tiermalloc_page_heap::RawLock;
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_size_class::SLOTS;
+use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use tiermalloc_sync::{CachePadded, Mutex};
+
+use crate::kept::Kept;
+use crate::spans::Spans;
+use crate::transfer::{self, Transfer};
+use crate::{CentralCache, Chain, Misuse, SpanSource};
+
+/// Most shards there are.
+pub const SHARDS: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
+
+/// Batches that make way at once.
+const WAY: usize = 16;
+/// Classes that are looked at for such ones.
+const LOOK_AT: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
+/// Bytes in transfer caches (2 MiB) for each of which the source is told.
+const SURPLUS: usize = 2 << 20;
+
+#[repr(C)]
+pub(crate) struct PerClass<R: RawLock> {
+    /// Batches in the transfer cache, for who has not its lock.
+    pub(crate) batches: AtomicU32,
+    pub(crate) transfer: Mutex<R, Transfer>,
+    pub(crate) spans: Mutex<R, Spans>,
+    /// Free objects in the spans, for who has not their lock; kept while there are several shards.
+    pub(crate) spare: AtomicU32,
+}
+
+/// An entry for each class, by id.
+#[cfg(not(tiermalloc_loom))]
+pub(crate) type Classes<R> = [CachePadded<PerClass<R>>; SLOTS];
+#[cfg(tiermalloc_loom)]
+pub(crate) use crate::modelled::Classes;
+
+pub(crate) struct Shard<R: RawLock> {
+    pub(crate) classes: Classes<R>,
+    /// Bytes in all transfer caches; a moment old for whoever has no lock.
+    pub(crate) held: CachePadded<AtomicUsize>,
+    /// Whether a class took a fresh span while they held much: seldom written, read at each refill.
+    pub(crate) short: CachePadded<AtomicBool>,
+    /// The class that makes way next.
+    turn: AtomicUsize,
+    pub(crate) kept: CachePadded<Mutex<R, Kept>>,
+}
+
+#[cfg(tiermalloc_loom)]
+impl<R: RawLock> PerClass<R> {
+    pub(crate) fn new() -> Self {
+        Self {
+            batches: AtomicU32::new(0),
+            transfer: Mutex::new(Transfer::new()),
+            spans: Mutex::new(Spans::new()),
+            spare: AtomicU32::new(0),
+        }
+    }
+}
+
+impl<R: RawLock> Shard<R> {
+    #[cfg(not(tiermalloc_loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            classes: [const {
+                CachePadded::new(PerClass {
+                    batches: AtomicU32::new(0),
+                    transfer: Mutex::new(Transfer::new()),
+                    spans: Mutex::new(Spans::new()),
+                    spare: AtomicU32::new(0),
+                })
+            }; SLOTS],
+            held: CachePadded::new(AtomicUsize::new(0)),
+            short: CachePadded::new(AtomicBool::new(false)),
+            turn: AtomicUsize::new(0),
+            kept: CachePadded::new(Mutex::new(Kept::new())),
+        }
+    }
+
+    #[cfg(tiermalloc_loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            classes: Classes::new(),
+            held: CachePadded::new(AtomicUsize::new(0)),
+            short: CachePadded::new(AtomicBool::new(false)),
+            turn: AtomicUsize::new(0),
+            kept: CachePadded::new(Mutex::new(Kept::new())),
+        }
+    }
+
+    /// The newest batch of the transfer cache, of which so many count as gone to the spans.
+    #[inline]
+    fn remove_batch(&self, class: Class, drained: u64) -> Option<Chain> {
+        let per_class = &self.classes[class.id()];
+        let mut transfer = per_class.transfer.lock();
+        let batch = transfer.remove(class)?;
+        transfer.drained += drained;
+        // Relaxed: numbers. Under the lock under which they were added.
+        per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
+        self.held.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
+        Some(batch)
+    }
+
+    /// [`remove_batch`](Self::remove_batch) by somebody from another shard.
+    #[inline]
+    fn steal_batch(&self, class: Class) -> Option<Chain> {
+        // Relaxed: a hint.
+        match self.classes[class.id()].batches.load(Ordering::Relaxed) {
+            0 => None,
+            _ => self.remove_batch(class, 0),
+        }
+    }
+}
+
+/// The central cache as it is for those who are near to one of its shards.
+pub struct Near<'a, R: RawLock, S> {
+    pub(crate) central: &'a CentralCache<R, S>,
+    pub(crate) at: usize,
+}
+
+impl<R: RawLock, S> Clone for Near<'_, R, S> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R: RawLock, S> Copy for Near<'_, R, S> {}
+
+impl<'a, R: RawLock, S> Near<'a, R, S> {
+    /// The cache.
+    #[inline]
+    pub fn central(self) -> &'a CentralCache<R, S> {
+        self.central
+    }
+
+    #[inline]
+    pub(crate) fn shard(self) -> &'a Shard<R> {
+        &self.central.shards[self.at & (SHARDS - 1)]
+    }
+
+    /// The other shards, the nearest by number first.
+    #[inline]
+    pub(crate) fn others(self) -> impl Iterator<Item = Self> {
+        (1..self.central.shards()).map(move |step| Self { at: self.at ^ step, ..self })
+    }
+
+    /// Bytes in the shard's transfer caches, a moment old; one load.
+    #[inline]
+    pub fn held_bytes(self) -> usize {
+        // Relaxed: a number.
+        self.shard().held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in all transfer caches, if those of the others hold as much as the shard's own; two loads.
+    #[inline]
+    pub fn held_about(self) -> usize {
+        self.held_bytes() << self.central.log()
+    }
+
+    /// Whether a batch of `class` waits in the transfer cache at this moment.
+    pub fn has_batches(self, class: Class) -> bool {
+        self.shard().classes[class.id()].transfer.lock().batches() > 0
+    }
+}
+
+impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
+    /// Up to `wanted` free objects of `class` (at least 1 is wanted, at most a batch makes sense);
+    /// fewer when that is what a span has at hand, none when there is no memory.
+    ///
+    /// Cost: a lock and a few instructions when a whole batch is wanted and waits in the transfer
+    /// cache, or in one of another shard; else a lock and some instructions per object; else a span from the source.
+    #[inline]
+    pub fn fetch(self, class: Class, wanted: usize) -> Chain {
+        if wanted >= class.batch() {
+            let steal = || self.others().find_map(|other| other.shard().steal_batch(class));
+            if let Some(batch) = self.shard().remove_batch(class, 0).or_else(steal) {
+                return batch;
+            }
+        }
+        self.fetch_from_spans(class, wanted).0
+    }
+
+    /// One object of `class`, and whether it is known to be all zero but for its first word.
+    pub fn fetch_one(self, class: Class) -> Option<(NonNull<u8>, bool)> {
+        let (chain, zeroed) = self.fetch_from_spans(class, 1);
+        NonNull::new(chain.head).map(|object| (object, zeroed))
+    }
+
+    /// Takes free objects of `class` back: a whole batch into the transfer cache while there is
+    /// room, anything else into the spans.
+    ///
+    /// # Errors
+    /// What turns out not to be a free object of the class is reported, and it and the objects
+    /// behind it are left alone.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
+    #[inline]
+    pub unsafe fn store(self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        if chain.count == class.batch() {
+            // SAFETY: passed on to the caller.
+            if unsafe { self.insert_batch(class, chain) } {
+                return Ok(());
+            }
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { self.central.store_to_spans(class, chain) }
+    }
+
+    /// Takes a whole batch into the transfer cache; `false` when that has no room.
+    ///
+    /// # Safety
+    /// The batch owns its objects.
+    #[inline]
+    unsafe fn insert_batch(self, class: Class, batch: Chain) -> bool {
+        let (shard, log, source) = (self.shard(), self.central.log(), &self.central.source);
+        let bytes = batch.count * class.size();
+        // Whoever comes at the same time may see the same room: a batch for each too many, for a moment.
+        if self.held_bytes().saturating_add(bytes) > source.cache_room() >> log {
+            return false;
+        }
+        let bound = transfer::bound(source.reserved_bytes() >> log);
+        let per_class = &shard.classes[class.id()];
+        let mut transfer = per_class.transfer.lock();
+        // SAFETY: passed on to the caller.
+        if !unsafe { transfer.insert(class, batch, bound) } {
+            return false;
+        }
+        // Relaxed: numbers. Under the lock, so that nobody takes them off before.
+        per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
+        let before = shard.held.fetch_add(bytes, Ordering::Relaxed);
+        drop(transfer);
+        if before / SURPLUS != (before + bytes) / SURPLUS {
+            source.surplus();
+        }
+        true
+    }
+
+    /// Called after [`fetch`](Self::fetch), for its class: when the transfer caches hold much and a class
+    /// had to take a fresh span all the same, some of what they hold goes to its spans, which may empty
+    /// them. Each batch goes that way once at most, as it would have if they were smaller.
+    ///
+    /// Cost: a load, unless there is something to do.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    #[inline]
+    pub fn make_way(self, class: Class) -> Result<(), Misuse> {
+        // Relaxed: a hint.
+        if self.shard().short.load(Ordering::Relaxed) { self.make_way_slow(class) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn make_way_slow(self, but: Class) -> Result<(), Misuse> {
+        self.shard().short.store(false, Ordering::Relaxed);
+        self.drain_in_turn(Some(but))
+    }
+
+    /// Sends some batches of the next class that has any, other than `but`, to their spans.
+    #[cold]
+    pub(crate) fn drain_in_turn(self, but: Option<Class>) -> Result<(), Misuse> {
+        for _ in 0..LOOK_AT {
+            // Relaxed: whose turn it is.
+            let turn = self.shard().turn.fetch_add(1, Ordering::Relaxed);
+            let Some(class) = Class::from_id(turn % CLASSES + 1) else { continue };
+            if Some(class) != but && self.drain(class, WAY)? > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the transfer caches hold more than they should while somebody needs fresh memory.
+    #[inline]
+    pub(crate) fn holds_much(self) -> bool {
+        let bound = transfer::bound_of_all(self.central.source.reserved_bytes());
+        self.held_bytes() > bound >> self.central.log()
+    }
+
+    /// The number of batches of `class` in the shard that nobody has wanted since the last call: what
+    /// [`CentralCache::plunder`] sends to the spans. Who has other things to do meanwhile
+    /// [drains](Self::drain) them piece by piece.
+    pub fn start_period(self, class: Class) -> usize {
+        self.shard().classes[class.id()].transfer.lock().start_period()
+    }
+
+    /// Sends batches of `class` that nobody has wanted since the last call from the shard's transfer cache to
+    /// their spans. Returns the number of objects.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn plunder(self, class: Class) -> Result<usize, Misuse> {
+        let idle = self.start_period(class);
+        self.drain(class, idle)
+    }
+
+    /// [`plunder`](Self::plunder) of the next few classes in turn, so that regular calls keep all
+    /// transfer caches at what is wanted of them: the shard's own, then those of the others.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn plunder_next(self) -> Result<(), Misuse> {
+        // Relaxed: whose turn it is.
+        let first = self.shard().turn.fetch_add(LOOK_AT, Ordering::Relaxed);
+        let round = (first / CLASSES) & (self.central.shards() - 1);
+        let shard = Self { at: self.at ^ round, ..self };
+        if first % CLASSES < LOOK_AT {
+            shard.free_idle_spans();
+        }
+        for turn in (0..LOOK_AT).map(|n| first.wrapping_add(n)) {
+            if let Some(class) = Class::from_id(turn % CLASSES + 1) {
+                shard.plunder(class)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends up to `batches` batches of the shard's transfer cache to their spans. Returns the number of
+    /// objects.
+    ///
+    /// # Errors
+    /// A mistake of the program that shows on the way.
+    pub fn drain(self, class: Class, batches: usize) -> Result<usize, Misuse> {
+        let mut objects = 0;
+        for _ in 0..batches {
+            let Some(batch) = self.shard().remove_batch(class, 1) else { break };
+            objects += batch.count;
+            // SAFETY: the batch is ours.
+            unsafe { self.central.store_to_spans(class, batch)? };
+        }
+        Ok(objects)
+    }
+}

@@ -1,0 +1,137 @@
+//! Several object spans at once, and object spans that change their class.
+//!
+//! For callers who keep spans by themselves, so that many processors do not meet at the heap's lock for each of
+//! them, nor at the same pages of the system's page table when they first write to them.
+
+use core::ptr::NonNull;
+
+use tiermalloc_size_class::Class;
+
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::objects::words_for;
+use crate::source::PageSource;
+use crate::span::{INLINE_WORDS, Span, State};
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it, as far as
+    /// a free span at hand is long enough and no limit is set. Each of these is passed to `spare`: an object span without
+    /// a class, for [`recarve_objects`](Self::recarve_objects) or [`free_objects`](Self::free_objects).
+    ///
+    /// Cost: as for `alloc_objects`, and under the same lock a record for each further span.
+    pub fn alloc_objects_run(
+        &self,
+        class: Class,
+        more: usize,
+        mut spare: impl FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        let pages = class.pages();
+        let mut inner = self.inner.lock();
+        if more == 0 || inner.limits.any || inner.find(pages * (more + 1)).is_none() {
+            drop(inner);
+            return self.alloc_objects(class);
+        }
+        let run = self.cut(&mut inner, pages * (more + 1), 1, State::Objects);
+        let begun = inner.take_begun();
+        let Some(run) = run else {
+            drop(inner);
+            return self.alloc_objects(class);
+        };
+        // SAFETY: the run is ours until it is handed out.
+        let record = unsafe { run.as_ref() };
+        let end = record.end();
+        record.set_class(None);
+        record.set_words(0);
+        // From the last on, so that what could get no record stays with the first, and goes back with it.
+        let mut spares = [None; MOST];
+        let mut count = 0;
+        while record.pages() > pages && count < MOST {
+            let start = record.end() - pages;
+            let Some(span) = inner.records.span(&self.source, start, pages) else { break };
+            record.set_extent(record.start(), record.pages() - pages);
+            // SAFETY: as above.
+            unsafe {
+                span.as_ref().set_zeroed(record.was_zeroed());
+                span.as_ref().set_state(State::Objects);
+            }
+            spares[count] = Some(span);
+            count += 1;
+        }
+        let whole = record.pages() == pages;
+        drop(inner);
+        // SAFETY: as above.
+        unsafe { self.fill_for_objects(class, begun, end) };
+        spares.into_iter().flatten().for_each(&mut spare);
+        // SAFETY: as above; without a class no object of it is handed out.
+        unsafe {
+            if whole && self.recarve_objects(run, class) {
+                if self.is_tight() {
+                    self.relieve_after_cut();
+                }
+                return Some(run);
+            }
+            self.free_objects(run);
+        }
+        self.alloc_objects(class)
+    }
+
+    /// Makes an object span one of `class`, which has as many pages, all its objects free. `false`: there is no memory
+    /// for its free bits; the span has no class then.
+    ///
+    /// Cost: some instructions, and a store for each page if the class is another one; the heap's lock if the one or
+    /// the other class has free bits outside the record.
+    ///
+    /// # Safety
+    /// As for [`free_objects`](Self::free_objects).
+    pub unsafe fn recarve_objects(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: the caller's alone.
+        let record = unsafe { span.as_ref() };
+        debug_assert_eq!(record.state(), State::Objects);
+        let (old, mut bits) = (record.class(), record.external_bits());
+        if old.is_some() {
+            debug_assert_eq!(record.live(), 0);
+            // SAFETY: the caller's alone. An object of it may have been written to.
+            record.set_zeroed(record.was_zeroed() && unsafe { record.ever_taken() } == 0);
+        }
+        let (had, needs) = (old.map_or(0, words_for), words_for(class));
+        if had != needs && (bits.is_some() || needs > INLINE_WORDS) {
+            bits = self.change_bits(bits, had, needs);
+            record.set_words(0);
+            if bits.is_none() && needs > INLINE_WORDS {
+                record.set_class(None);
+                return false;
+            }
+        }
+        // SAFETY: the caller's. H3 as in `alloc_objects`.
+        unsafe {
+            record.carve(class, bits);
+            if old != Some(class) {
+                self.map.set(record.start(), record.pages(), span, class.id() as u8);
+            }
+        }
+        true
+    }
+
+    /// Room for `needs` words of free bits instead of that for `had` words; none if they fit into the record, or if
+    /// there is no memory.
+    #[cold]
+    fn change_bits(
+        &self,
+        bits: Option<NonNull<u64>>,
+        had: usize,
+        needs: usize,
+    ) -> Option<NonNull<u64>> {
+        let inner = &mut *self.inner.lock();
+        let Inner { records, .. } = inner;
+        if let Some(bits) = bits {
+            // SAFETY: the span's own, and not used any more.
+            unsafe { records.give_bits(bits, had) };
+        }
+        if needs > INLINE_WORDS { records.bits(&self.source, needs) } else { None }
+    }
+}
+
+/// Most spans that a run has behind its first.
+pub(crate) const MOST: usize = 127;
