@@ -15,8 +15,10 @@ use crate::shard::{PerClass, SHARDS};
 use crate::spans::Spans;
 use crate::{CentralCache, Chain, Misuse, Near, SpanSource};
 
-/// Spans of which another shard has to have free objects before they are taken there.
-const PLENTY: usize = 2;
+/// Before fresh memory free objects are taken from another shard that has more than these spans are good for,
+const PLENTY_SPANS: usize = 2;
+/// or more than so many bytes of them: of large ones any.
+const PLENTY_BYTES: usize = 16 << 10;
 
 /// Up to a batch of objects that come out of spans.
 pub(crate) struct Gathered {
@@ -45,12 +47,13 @@ impl Gathered {
     /// The objects are the caller's.
     #[inline]
     pub(crate) unsafe fn link(&self) -> crate::Chain {
-        let mut head = ptr::null_mut();
-        for slot in self.objects.iter().take(self.count).rev() {
+        let (mut head, mut left) = (ptr::null_mut(), self.count);
+        while left > 0 {
+            left -= 1;
             // SAFETY: the first `count` slots are written, with objects that are the caller's.
             unsafe {
-                let object = slot.assume_init();
-                crate::Chain::link(object, head);
+                let object = self.objects.get_unchecked(left).assume_init();
+                Chain::link(object, head);
                 head = object;
             }
         }
@@ -61,10 +64,17 @@ impl Gathered {
 /// Up to a batch of objects that go home, each with the span in which it seems to lie, and that one's shard: of a span
 /// whose last object has gone home nothing can be told any more.
 struct Homing {
-    objects: [MaybeUninit<(*mut u8, *mut Span, u8)>; MAX_BATCH],
+    found: [MaybeUninit<Found>; MAX_BATCH],
     count: usize,
     /// A bit for each shard that has any of the spans.
     owners: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    object: *mut u8,
+    span: *mut Span,
+    owner: usize,
 }
 
 /// The shard of a span; the first one's, if there is none, will say so.
@@ -77,7 +87,7 @@ fn owner_of(span: Option<NonNull<Span>>) -> usize {
 impl Homing {
     #[inline(always)]
     fn new() -> Self {
-        Self { objects: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0, owners: 0 }
+        Self { found: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0, owners: 0 }
     }
 
     /// Takes objects off a list, up to its end whatever their number; `span_of` is asked once for neighbours in
@@ -92,13 +102,11 @@ impl Homing {
         span_of: impl Fn(usize) -> Option<NonNull<Span>>,
     ) {
         let (mut page, mut span, mut owner) = (0, ptr::null_mut(), 0);
-        for slot in &mut self.objects {
-            let object = *list;
+        let mut object = *list;
+        for slot in &mut self.found {
             if object.is_null() {
                 break;
             }
-            // SAFETY: passed on to the caller.
-            *list = unsafe { Chain::next(object) };
             let here = object as usize >> PAGE_SHIFT;
             if here != page {
                 page = here;
@@ -107,18 +115,21 @@ impl Homing {
                 self.owners |= 1 << owner;
                 span = found.map_or(ptr::null_mut(), NonNull::as_ptr);
             }
-            slot.write((object, span, owner as u8));
+            slot.write(Found { object, span, owner });
             self.count += 1;
+            // SAFETY: passed on to the caller.
+            object = unsafe { Chain::next(object) };
         }
+        *list = object;
     }
 
-    /// Those of which the span is the shard's.
-    #[inline]
-    fn of(&self, shard: usize) -> impl Iterator<Item = (*mut u8, *mut Span)> {
+    /// # Safety
+    /// `n` is less than the count.
+    #[inline(always)]
+    unsafe fn get(&self, n: usize) -> Found {
+        debug_assert!(n < self.count);
         // SAFETY: the first `count` are written.
-        let all = self.objects.iter().take(self.count).map(|slot| unsafe { slot.assume_init() });
-        all.filter(move |&(.., owner)| owner as usize == shard)
-            .map(|(object, span, _)| (object, span))
+        unsafe { self.found.get_unchecked(n).assume_init() }
     }
 }
 
@@ -141,11 +152,18 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let wanted = wanted.min(MAX_BATCH);
         let mut gathered = Gathered::new();
         let mut zeroed = self.take(class, wanted, &mut gathered);
-        if gathered.count == 0 {
-            zeroed = self.take_from_others(class, wanted, &mut gathered);
+        let alone = self.central.log() == 0;
+        if gathered.count == 0 && !alone {
+            let bytes = PLENTY_BYTES / class.size();
+            let plenty = bytes.min(class.objects() * PLENTY_SPANS);
+            zeroed = self.take_from_others(class, wanted, plenty, &mut gathered);
         }
         if gathered.count == 0 {
             zeroed = self.take_fresh(class, wanted, &mut gathered);
+        }
+        if gathered.count == 0 && !alone {
+            // There is no memory: whatever anybody has.
+            zeroed = self.take_from_others(class, wanted, 0, &mut gathered);
         }
         // SAFETY: what was taken is ours (C1).
         (unsafe { gathered.link() }, zeroed)
@@ -170,10 +188,15 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         zeroed
     }
 
-    /// [`take`](Self::take) from another shard, if one has [plenty](PLENTY).
-    #[inline]
-    fn take_from_others(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
-        let plenty = class.objects() * PLENTY;
+    /// [`take`](Self::take) from another shard that has more than `plenty` free objects.
+    #[cold]
+    fn take_from_others(
+        self,
+        class: Class,
+        wanted: usize,
+        plenty: usize,
+        gathered: &mut Gathered,
+    ) -> bool {
         for other in self.others() {
             // Relaxed: a hint.
             let spare = other.shard().classes[class.id()].spare.load(Ordering::Relaxed);
@@ -214,9 +237,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[inline]
     fn note_spare(self, per_class: &PerClass<R>, class: Class, spans: &Spans) {
         if self.central.log() > 0 {
-            let spare = spans.spans * class.objects() - spans.live;
-            // Relaxed: a hint.
-            per_class.spare.store(spare.min(u32::MAX as usize) as u32, Ordering::Relaxed);
+            per_class.note_spare(class, spans);
         }
     }
 
@@ -227,42 +248,46 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[inline]
     unsafe fn bring_home(self, class: Class, homing: &Homing, stores: u64) -> Result<(), Misuse> {
         let shape = class.shape();
-        let mut emptied = [const { MaybeUninit::uninit() }; MAX_BATCH];
+        let mut emptied = [const { MaybeUninit::<NonNull<Span>>::uninit() }; MAX_BATCH];
         let mut count = 0;
         let mut wrong = Ok(());
         // Neighbours often come back one after the other: a span that has got one object is settled when the
         // next goes elsewhere. One that has emptied and left, and to which a double free leads once more, is not.
         let mut run: Option<NonNull<Span>> = None;
-        let mut last: Option<NonNull<Span>> = None;
+        let mut last = ptr::null_mut();
         let mut start = 0;
         let per_class = &self.shard().classes[class.id()];
         let mut spans = per_class.spans.lock();
         spans.stores += stores;
-        let mut settle = |spans: &mut Spans, run: Option<NonNull<Span>>| {
-            // SAFETY: the span of a run is one of this class.
-            if let Some(gone) = run.filter(|&span| unsafe { spans.settle(span) }) {
-                // Each object empties one span at most.
-                if let Some(slot) = emptied.get_mut(count) {
-                    slot.write(gone);
-                    count += 1;
+        let mut n = 0;
+        loop {
+            // SAFETY: within the count.
+            let next = if n < homing.count { Some(unsafe { homing.get(n) }) } else { None };
+            n += 1;
+            if next.is_none_or(|next| next.span != last || next.span.is_null()) {
+                // SAFETY: the span of a run is one of this class.
+                if let Some(gone) = run.take().filter(|&span| unsafe { spans.settle(span) }) {
+                    // Each object empties one span at most.
+                    if let Some(slot) = emptied.get_mut(count) {
+                        slot.write(gone);
+                        count += 1;
+                    }
                 }
             }
-        };
-        for (object, span) in homing.of(self.at) {
-            let span = match last.filter(|last| last.as_ptr() == span) {
-                Some(last) => last,
-                None => {
-                    settle(&mut spans, run.take());
-                    let Some(span) = home(class, object, span, self.at) else {
-                        wrong = Err(Misuse::Foreign(object, class));
-                        break;
-                    };
-                    last = Some(span);
-                    // SAFETY: a span of the class.
-                    start = unsafe { span.as_ref() }.address();
-                    span
-                }
-            };
+            let Some(Found { object, span, owner }) = next else { break };
+            if owner != self.at {
+                continue;
+            }
+            if span != last || span.is_null() {
+                let Some(span) = home(class, object, span, self.at) else {
+                    wrong = Err(Misuse::Foreign(object, class));
+                    break;
+                };
+                last = span.as_ptr();
+                // SAFETY: a span of the class.
+                start = unsafe { span.as_ref() }.address();
+            }
+            let Some(span) = NonNull::new(last) else { break };
             // SAFETY: the span is one of this class.
             match unsafe { spans.put(span, shape, object as usize - start) } {
                 Put::Done => run = Some(span),
@@ -270,10 +295,10 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
                 _ => wrong = Err(Misuse::NotAnObject(object, class)),
             }
             if wrong.is_err() {
-                break;
+                // The run ends, and nothing comes behind it.
+                n = homing.count;
             }
         }
-        settle(&mut spans, run);
         self.note_spare(per_class, class, &spans);
         drop(spans);
         for span in emptied.iter().take(count) {
@@ -302,7 +327,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             while owners != 0 {
                 let owner = owners.trailing_zeros() as usize;
                 owners &= owners - 1;
-                let shard = self.near(owner);
+                let shard = Near { central: self, at: owner };
                 // SAFETY: the objects are the caller's.
                 unsafe { shard.bring_home(class, &homing, core::mem::take(&mut uncounted))? };
             }

@@ -4,10 +4,11 @@ use core::ptr::NonNull;
 
 use tiermalloc_page_heap::RawLock;
 use tiermalloc_size_class::{Class, index_in_span};
-use tiermalloc_sync::atomic::{AtomicU32, Ordering};
+use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
 use crate::shard::{Near, SHARDS, Shard};
+use crate::transfer;
 use crate::{Chain, SpanSource};
 
 /// A program's mistake that shows when an object comes back.
@@ -45,7 +46,9 @@ pub struct CentralCache<R: RawLock, S> {
     pub(crate) shards: std::vec::Vec<Shard<R>>,
     /// The binary logarithm of the number of shards in use: only ever grows.
     log: CachePadded<AtomicU32>,
-    /// Held while that number changes, and over a fork.
+    /// Bytes in all transfer caches, as far as the shards have said.
+    pub(crate) noted: CachePadded<AtomicUsize>,
+    /// Held while the number of shards changes, and over a fork.
     widening: Mutex<R, ()>,
     pub(crate) source: S,
 }
@@ -60,6 +63,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
         Self {
             shards: [const { Shard::new() }; SHARDS],
             log: CachePadded::new(AtomicU32::new(0)),
+            noted: CachePadded::new(AtomicUsize::new(0)),
             widening: Mutex::new(()),
             source,
         }
@@ -71,6 +75,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
         Self {
             shards: (0..SHARDS).map(|_| Shard::new()).collect(),
             log: CachePadded::new(AtomicU32::new(0)),
+            noted: CachePadded::new(AtomicUsize::new(0)),
             widening: Mutex::new(()),
             source,
         }
@@ -103,6 +108,11 @@ impl<R: RawLock, S> CentralCache<R, S> {
         if log > self.log() {
             let _widening = self.widening.lock();
             self.log.fetch_max(log, Ordering::Relaxed);
+            // Nobody has left word of that while there was one shard.
+            for class in Class::all() {
+                let per_class = &self.shards[0].classes[class.id()];
+                per_class.note_spare(class, &per_class.spans.lock());
+            }
         }
     }
 
@@ -161,9 +171,17 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// A mistake of the program that shows on the way.
     #[inline]
     pub fn make_way_for_pages(&self) -> Result<(), Misuse> {
-        match self.each_shard().find(|shard| shard.holds_much()) {
-            Some(shard) => shard.drain_in_turn(None),
-            None => Ok(()),
+        let bound = transfer::bound_of_all(self.source.reserved_bytes());
+        let most = transfer::share_of_all(bound, self.log());
+        let mut shard = self.near(0);
+        loop {
+            if shard.held_bytes() > most {
+                return shard.drain_in_turn(None);
+            }
+            shard.at += 1;
+            if shard.at >> self.log() > 0 {
+                return Ok(());
+            }
         }
     }
 

@@ -126,7 +126,8 @@ fn counts_of<R: RawLock + CountsWaits>(
         transfer: held * class.batch(),
         fetches: hits + spans.fetches,
         fetched: hits * batch + spans.taken,
-        stores: inserted + spans.stores.saturating_sub(drained),
+        // Not below nothing, for what was drained was inserted. It may have come home to another shard and count there.
+        stores: inserted + spans.stores - drained,
         stored: (inserted * batch + put).saturating_sub(drained * batch),
         transfer_hits: hits,
         drained,

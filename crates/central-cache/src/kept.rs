@@ -10,21 +10,32 @@ use core::ptr::{self, NonNull};
 use tiermalloc_page_heap::{RawLock, Span};
 use tiermalloc_size_class::{Class, MAX_SPAN_PAGES, PAGE_SIZE};
 
+#[cfg(not(tiermalloc_loom))]
+use tiermalloc_sync::{Patience, lock_within};
+
 use crate::{CentralCache, Near, SpanSource};
 
 /// All shards together keep such a part of the heap,
 const PART: usize = 8;
 /// but none of them more than this (bytes).
 const MOST: usize = if cfg!(tiermalloc_loom) { 256 << 10 } else { 8 << 20 };
+/// Pages (2 MiB) for each of which the source is told.
+const SURPLUS: usize = (2 << 20) / PAGE_SIZE;
 /// One part in so many of that is taken from the source at once.
 const RUN: usize = 4;
 
+/// Lengths of spans, 0 among them.
+const LENGTHS: usize = MAX_SPAN_PAGES + 1;
+
 /// Empty spans by their length. Under the lock of the shard's own.
 pub(crate) struct Kept {
-    heads: [*mut Span; MAX_SPAN_PAGES + 1],
+    heads: [*mut Span; LENGTHS],
+    counts: [u32; LENGTHS],
+    /// Least number of each since the last look.
+    low_water: [u32; LENGTHS],
     pages: usize,
-    /// Least number of pages since the last look.
-    low_water: usize,
+    /// Those of them that may be resident.
+    touched: usize,
 }
 
 // SAFETY: the records belong to whoever holds the lock.
@@ -32,7 +43,13 @@ unsafe impl Send for Kept {}
 
 impl Kept {
     pub(crate) const fn new() -> Self {
-        Self { heads: [ptr::null_mut(); MAX_SPAN_PAGES + 1], pages: 0, low_water: 0 }
+        Self {
+            heads: [ptr::null_mut(); LENGTHS],
+            counts: [0; LENGTHS],
+            low_water: [0; LENGTHS],
+            pages: 0,
+            touched: 0,
+        }
     }
 
     /// # Safety
@@ -43,41 +60,29 @@ impl Kept {
         let head = &mut self.heads[record.pages()];
         record.next.set(*head);
         *head = span.as_ptr();
+        self.counts[record.pages()] += 1;
         self.pages += record.pages();
-    }
-
-    /// Puts spans of so many pages each in front, linked from `first` to `last`.
-    ///
-    /// # Safety
-    /// They are the caller's alone.
-    unsafe fn splice(
-        &mut self,
-        first: NonNull<Span>,
-        last: NonNull<Span>,
-        pages: usize,
-        count: usize,
-    ) {
-        let head = &mut self.heads[pages];
-        // SAFETY: passed on to the caller.
-        unsafe { last.as_ref() }.next.set(*head);
-        *head = first.as_ptr();
-        self.pages += pages * count;
+        self.touched += record.touched_pages();
     }
 
     /// The newest span of so many pages.
     fn pop(&mut self, pages: usize) -> Option<NonNull<Span>> {
         let span = NonNull::new(self.heads[pages])?;
         // SAFETY: spans on the lists are the shard's.
-        self.heads[pages] = unsafe { span.as_ref() }.next.get();
+        let record = unsafe { span.as_ref() };
+        self.heads[pages] = record.next.get();
         self.pages -= pages;
-        self.low_water = self.low_water.min(self.pages);
+        self.touched -= record.touched_pages();
+        self.counts[pages] -= 1;
+        self.low_water[pages] = self.low_water[pages].min(self.counts[pages]);
         Some(span)
     }
 
-    /// The longest one.
-    fn pop_longest(&mut self) -> Option<NonNull<Span>> {
-        let pages = (1..=MAX_SPAN_PAGES).rev().find(|&pages| !self.heads[pages].is_null())?;
-        self.pop(pages)
+    /// Starts a new period for spans of so many pages and says how many nobody has wanted in the last one.
+    fn start_period(&mut self, pages: usize) -> u32 {
+        let idle = self.low_water[pages];
+        self.low_water[pages] = self.counts[pages] - idle;
+        idle
     }
 }
 
@@ -85,7 +90,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// A span for `class`: a kept one, or one from the source.
     pub(crate) fn span_for(self, class: Class) -> Option<NonNull<Span>> {
         let (source, most) = (&self.central.source, self.most_kept());
-        if most == 0 {
+        if self.central.log() == 0 {
             return source.alloc_span(class);
         }
         let mut kept = self.shard().kept.lock();
@@ -107,19 +112,32 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// A span for `class` from the source; others that come with it, up to `spans` altogether, are kept. They lie side by side,
     /// and what different shards write to does not.
     fn run_for(self, class: Class, spans: usize) -> Option<NonNull<Span>> {
-        let mut ends: Option<(NonNull<Span>, NonNull<Span>)> = None;
-        let mut count = 0;
-        let span =
-            self.central.source.alloc_span_run(class, spans.saturating_sub(1), &mut |span| {
-                count += 1;
-                let next = ends.map_or(ptr::null_mut(), |(first, _)| first.as_ptr());
-                // SAFETY: it is ours.
-                unsafe { span.as_ref() }.next.set(next);
-                ends = Some((span, ends.map_or(span, |(_, last)| last)));
-            });
-        if let Some((first, last)) = ends {
-            // SAFETY: as above, all of the class's length.
-            unsafe { self.shard().kept.lock().splice(first, last, class.pages(), count) };
+        let source = &self.central.source;
+        if spans < 2 {
+            return source.alloc_span(class);
+        }
+        let mut spares: *mut Span = ptr::null_mut();
+        let span = source.alloc_span_run(class, spans - 1, &mut |span| {
+            // SAFETY: it is ours.
+            unsafe { span.as_ref() }.next.set(spares);
+            spares = span.as_ptr();
+        });
+        if !spares.is_null() {
+            let mut kept = self.shard().kept.lock();
+            // The lowest was the last to be passed on, and comes to lie in front.
+            let mut turned = ptr::null_mut();
+            while let Some(span) = NonNull::new(spares) {
+                // SAFETY: as above.
+                spares = unsafe { span.as_ref() }.next.replace(turned);
+                turned = span.as_ptr();
+            }
+            while let Some(span) = NonNull::new(turned) {
+                // SAFETY: as above.
+                unsafe {
+                    turned = span.as_ref().next.get();
+                    kept.push(span);
+                }
+            }
         }
         span
     }
@@ -139,52 +157,71 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// # Safety
     /// The span has left its class with no object handed out (C3).
     pub(crate) unsafe fn let_go(self, span: NonNull<Span>) {
+        let source = &self.central.source;
         // SAFETY: the caller's alone.
         let (most, pages) = (self.most_kept(), unsafe { span.as_ref() }.pages());
         if most > 0 && pages <= MAX_SPAN_PAGES {
             let mut kept = self.shard().kept.lock();
             if kept.pages + pages <= most {
                 // SAFETY: passed on to the caller.
-                return unsafe { kept.push(span) };
+                unsafe { kept.push(span) };
+                let now = kept.pages;
+                drop(kept);
+                if now / SURPLUS != (now - pages) / SURPLUS {
+                    source.surplus();
+                }
+                return;
             }
         }
         // SAFETY: passed on to the caller.
-        unsafe { self.central.source.free_span(span) }
+        unsafe { source.free_span(span) }
     }
 
-    /// Frees kept spans of `pages` pages altogether, or as many as there are, the longest first.
-    fn free_kept(self, pages: usize) {
-        let mut freed = 0;
-        while freed < pages {
-            let Some(span) = self.shard().kept.lock().pop_longest() else { return };
+    /// Frees up to so many kept spans of `pages` pages.
+    fn free_kept(self, pages: usize, spans: u32) {
+        for _ in 0..spans {
+            let Some(span) = self.shard().kept.lock().pop(pages) else { return };
             // SAFETY: it was kept, and is nobody's.
-            unsafe {
-                freed += span.as_ref().pages();
-                self.central.source.free_span(span);
-            }
+            unsafe { self.central.source.free_span(span) };
         }
     }
 
-    /// Frees as much of what the shard keeps as nobody has wanted since the last call.
+    /// Frees those kept spans that nobody has wanted since the last call.
     ///
-    /// Cost: a lock, and what it costs to free them.
+    /// Cost: a lock for each length that spans have, and what it costs to free them.
     pub fn free_idle_spans(self) {
-        let mut kept = self.shard().kept.lock();
-        let idle = kept.low_water;
-        kept.low_water = kept.pages - idle;
-        drop(kept);
-        self.free_kept(idle);
+        for pages in 1..LENGTHS {
+            let idle = self.shard().kept.lock().start_period(pages);
+            self.free_kept(pages, idle);
+        }
     }
 }
 
 impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// Frees all empty spans that shards keep.
     pub fn free_kept_spans(&self) {
-        self.each_shard().for_each(|shard| shard.free_kept(usize::MAX));
+        for shard in self.each_shard() {
+            (1..LENGTHS).for_each(|pages| shard.free_kept(pages, u32::MAX));
+        }
     }
 
-    /// Bytes of the empty spans that shards keep.
+    /// Bytes of the empty spans that shards keep; a lock for each shard.
     pub fn kept_bytes(&self) -> usize {
         self.each_shard().map(|shard| shard.shard().kept.lock().pages * PAGE_SIZE).sum()
+    }
+}
+
+#[cfg(not(tiermalloc_loom))]
+impl<R: RawLock, S> CentralCache<R, S> {
+    /// Bytes of the empty spans that shards keep, and of pages of them that may be resident; `None`: somebody has had a
+    /// lock for longer than the caller has patience.
+    pub fn kept_within(&self, patience: &mut Patience) -> Option<(usize, usize)> {
+        let mut all = (0, 0);
+        for shard in self.each_shard() {
+            let kept = lock_within(&shard.shard().kept, patience)?;
+            all.0 += kept.pages * PAGE_SIZE;
+            all.1 += kept.touched * PAGE_SIZE;
+        }
+        Some(all)
     }
 }

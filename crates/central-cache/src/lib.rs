@@ -16,6 +16,9 @@
 //! freed reaches another one in a few instructions. The spans of a class stand on eight lists by
 //! occupancy; objects are taken from the fullest, so that the emptiest drain and can be given back.
 //!
+//! All of this is there once for each *shard*: one, unless [`CentralCache::widen`] is called, for machines of many
+//! processors. Threads are spread over the shards by [`CentralCache::near`].
+//!
 //! # Invariants
 //! - C1: an object is in one place: handed out, on one chain of the transfer cache, or free in its
 //!   span's bits.
@@ -23,8 +26,13 @@
 //! - C3: a span leaves its class only with no object handed out, under the lock of the class, and is
 //!   freed after the lock was given up.
 //!
-//! Locks: per class one for the transfer cache and one for the spans, never both at once, nor one
-//! while the source is called. Each class has its own cache lines.
+//! - C4: a span belongs to one shard, which its record names from before its first object is handed out until it is
+//!   freed; its object fields are under the lock of its class in that shard.
+//! - C5: a span that a shard keeps has no object handed out, and is on its list alone.
+//!
+//! Locks: per class and shard one for the transfer cache and one for the spans, per shard one for the spans that it
+//! keeps; never two at once, nor one while the source is called or an object touched. Each class has its own
+//! cache lines.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -27,6 +27,8 @@ pub const SHARDS: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
 const WAY: usize = 16;
 /// Classes that are looked at for such ones.
 const LOOK_AT: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
+/// Bytes (1 MiB) by which what a shard holds may differ from what the others know.
+const NOTED: usize = 1 << 20;
 /// Bytes in transfer caches (2 MiB) for each of which the source is told.
 const SURPLUS: usize = 2 << 20;
 
@@ -40,21 +42,41 @@ pub(crate) struct PerClass<R: RawLock> {
     pub(crate) spare: AtomicU32,
 }
 
+// Three lines, in pairs as processors fetch them. What small programs touch of the table goes by that.
+#[cfg(not(tiermalloc_loom))]
+const _: () = assert!(size_of::<PerClass<tiermalloc_sync::RawFutexMutex>>() == 384);
+
 /// An entry for each class, by id.
 #[cfg(not(tiermalloc_loom))]
 pub(crate) type Classes<R> = [CachePadded<PerClass<R>>; SLOTS];
 #[cfg(tiermalloc_loom)]
 pub(crate) use crate::modelled::Classes;
 
+/// Bytes in a shard's transfer caches; a moment old for whoever has no lock.
+pub(crate) struct Held {
+    bytes: AtomicUsize,
+    /// What of them all shards know ([`Near::held_about`]).
+    noted: AtomicUsize,
+}
+
 pub(crate) struct Shard<R: RawLock> {
     pub(crate) classes: Classes<R>,
-    /// Bytes in all transfer caches; a moment old for whoever has no lock.
-    pub(crate) held: CachePadded<AtomicUsize>,
+    pub(crate) held: CachePadded<Held>,
     /// Whether a class took a fresh span while they held much: seldom written, read at each refill.
     pub(crate) short: CachePadded<AtomicBool>,
     /// The class that makes way next.
     turn: AtomicUsize,
     pub(crate) kept: CachePadded<Mutex<R, Kept>>,
+}
+
+impl<R: RawLock> PerClass<R> {
+    /// Under the lock of the spans: leaves word of how many free objects they have.
+    #[inline]
+    pub(crate) fn note_spare(&self, class: Class, spans: &Spans) {
+        let spare = spans.spans * class.objects() - spans.live;
+        // Relaxed: a hint.
+        self.spare.store(spare.min(u32::MAX as usize) as u32, Ordering::Relaxed);
+    }
 }
 
 #[cfg(tiermalloc_loom)]
@@ -81,7 +103,7 @@ impl<R: RawLock> Shard<R> {
                     spare: AtomicU32::new(0),
                 })
             }; SLOTS],
-            held: CachePadded::new(AtomicUsize::new(0)),
+            held: CachePadded::new(Held { bytes: AtomicUsize::new(0), noted: AtomicUsize::new(0) }),
             short: CachePadded::new(AtomicBool::new(false)),
             turn: AtomicUsize::new(0),
             kept: CachePadded::new(Mutex::new(Kept::new())),
@@ -92,7 +114,7 @@ impl<R: RawLock> Shard<R> {
     pub(crate) fn new() -> Self {
         Self {
             classes: Classes::new(),
-            held: CachePadded::new(AtomicUsize::new(0)),
+            held: CachePadded::new(Held { bytes: AtomicUsize::new(0), noted: AtomicUsize::new(0) }),
             short: CachePadded::new(AtomicBool::new(false)),
             turn: AtomicUsize::new(0),
             kept: CachePadded::new(Mutex::new(Kept::new())),
@@ -108,18 +130,8 @@ impl<R: RawLock> Shard<R> {
         transfer.drained += drained;
         // Relaxed: numbers. Under the lock under which they were added.
         per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
-        self.held.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
+        self.held.bytes.fetch_sub(batch.count * class.size(), Ordering::Relaxed);
         Some(batch)
-    }
-
-    /// [`remove_batch`](Self::remove_batch) by somebody from another shard.
-    #[inline]
-    fn steal_batch(&self, class: Class) -> Option<Chain> {
-        // Relaxed: a hint.
-        match self.classes[class.id()].batches.load(Ordering::Relaxed) {
-            0 => None,
-            _ => self.remove_batch(class, 0),
-        }
     }
 }
 
@@ -160,18 +172,48 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
     #[inline]
     pub fn held_bytes(self) -> usize {
         // Relaxed: a number.
-        self.shard().held.load(Ordering::Relaxed)
+        self.shard().held.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes in all transfer caches, if those of the others hold as much as the shard's own; two loads.
+    /// Bytes in all transfer caches, for which each other shard counts within a MiB; three loads.
     #[inline]
     pub fn held_about(self) -> usize {
-        self.held_bytes() << self.central.log()
+        // Relaxed, here and below: numbers.
+        let noted = self.central.noted.load(Ordering::Relaxed);
+        let own = self.shard().held.noted.load(Ordering::Relaxed);
+        noted.wrapping_sub(own).wrapping_add(self.held_bytes())
+    }
+
+    /// Lets all shards know what this one holds, if that differs by much from what they know.
+    #[inline]
+    fn note_held(self) {
+        if self.central.log() == 0 {
+            return;
+        }
+        let held = &self.shard().held;
+        let (now, known) = (self.held_bytes(), held.noted.load(Ordering::Relaxed));
+        if now.abs_diff(known) >= NOTED
+            && held.noted.compare_exchange(known, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.central.noted.fetch_add(now.wrapping_sub(known), Ordering::Relaxed);
+        }
+    }
+
+    /// [`remove_batch`](Shard::remove_batch) by somebody from another shard.
+    #[inline]
+    fn steal_batch(self, class: Class) -> Option<Chain> {
+        if !self.has_batches(class) {
+            return None;
+        }
+        let batch = self.shard().remove_batch(class, 0);
+        self.note_held();
+        batch
     }
 
     /// Whether a batch of `class` waits in the transfer cache at this moment.
     pub fn has_batches(self, class: Class) -> bool {
-        self.shard().classes[class.id()].transfer.lock().batches() > 0
+        // Relaxed: it may be different a moment later anyway.
+        self.shard().classes[class.id()].batches.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -184,9 +226,15 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[inline]
     pub fn fetch(self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
-            let steal = || self.others().find_map(|other| other.shard().steal_batch(class));
-            if let Some(batch) = self.shard().remove_batch(class, 0).or_else(steal) {
+            if let Some(batch) = self.shard().remove_batch(class, 0) {
+                self.note_held();
                 return batch;
+            }
+            if self.central.log() > 0 {
+                let mut others = self.others();
+                if let Some(batch) = others.find_map(|other| other.steal_batch(class)) {
+                    return batch;
+                }
             }
         }
         self.fetch_from_spans(class, wanted).0
@@ -203,7 +251,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     ///
     /// # Errors
     /// What turns out not to be a free object of the class is reported, and it and the objects
-    /// behind it are left alone.
+    /// behind it are left alone, of its own shard and of others behind that; those of the shards before go home.
     ///
     /// # Safety
     /// The chain owns its objects.
@@ -240,8 +288,9 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         }
         // Relaxed: numbers. Under the lock, so that nobody takes them off before.
         per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
-        let before = shard.held.fetch_add(bytes, Ordering::Relaxed);
+        let before = shard.held.bytes.fetch_add(bytes, Ordering::Relaxed);
         drop(transfer);
+        self.note_held();
         if before / SURPLUS != (before + bytes) / SURPLUS {
             source.surplus();
         }
@@ -286,7 +335,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[inline]
     pub(crate) fn holds_much(self) -> bool {
         let bound = transfer::bound_of_all(self.central.source.reserved_bytes());
-        self.held_bytes() > bound >> self.central.log()
+        self.held_bytes() > transfer::share_of_all(bound, self.central.log())
     }
 
     /// The number of batches of `class` in the shard that nobody has wanted since the last call: what
@@ -336,6 +385,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let mut objects = 0;
         for _ in 0..batches {
             let Some(batch) = self.shard().remove_batch(class, 1) else { break };
+            self.note_held();
             objects += batch.count;
             // SAFETY: the batch is ours.
             unsafe { self.central.store_to_spans(class, batch)? };

@@ -6,6 +6,7 @@ use tiermalloc_page_heap::{Past, Put, Span};
 use tiermalloc_size_class::{Class, Shape};
 
 use crate::carry::Gathered;
+#[cfg(not(tiermalloc_loom))]
 use crate::counts::Survey;
 
 /// Lists by occupancy: the last one holds the fullest spans.

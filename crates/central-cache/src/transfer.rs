@@ -17,7 +17,7 @@ use crate::Chain;
 
 /// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
 /// word, can hold.
-pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 26 };
+pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 25 };
 /// Bytes that a class may hold, however small the heap,
 const MIN_BYTES: usize = 256 * 1024;
 /// and else a part of the heap.
@@ -36,6 +36,12 @@ pub(crate) fn bound(reserved: usize) -> usize {
 #[inline]
 pub(crate) fn bound_of_all(reserved: usize) -> usize {
     (reserved / PART_OF_ALL).max(MIN_OF_ALL)
+}
+
+/// What of that is a shard's, where there are so many as the binary logarithm says.
+#[inline]
+pub(crate) fn share_of_all(bound: usize, log: u32) -> usize {
+    (bound >> log).max(MIN_OF_ALL / 4)
 }
 
 /// Whole batches of one class. Under its lock.

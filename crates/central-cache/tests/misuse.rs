@@ -4,7 +4,8 @@
 mod support;
 
 use support::{
-    Cache, MIB, chain_of, class_of_size, fetch_all, held, store_batches, store_each, with_cache,
+    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, store_batches, store_each,
+    store_near, whole_span, with_cache, with_shards,
 };
 use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{Class, PAGE_SIZE};
@@ -157,5 +158,111 @@ fn a_misuse_inside_a_batch_shows_when_the_batch_makes_way() {
         }
         let told: Vec<_> = answers.into_iter().filter(|answer| answer.is_err()).collect();
         assert_eq!(told, [Err(Misuse::DoubleFree(shared, class))]);
+    });
+}
+
+#[test]
+fn with_several_shards_a_mistake_is_reported_wherever_it_is_made() {
+    with_shards(4, |cache| {
+        for (class, home) in [248, 1024, 12288].map(class_of_size).into_iter().zip(1..) {
+            let all = whole_span(cache.near(home), class);
+            let theirs = whole_span(cache.near(home ^ 1), class_of_size(2048));
+            let inside = all[1].wrapping_add(8);
+            store_each(cache, class, [all[0]]);
+            let mistakes = [
+                (all[0], Misuse::DoubleFree(all[0], class)),
+                (inside, Misuse::NotAnObject(inside, class)),
+                (theirs[0], Misuse::Foreign(theirs[0], class)),
+            ];
+            let before = held(cache, class);
+            for (wrong, expected) in mistakes {
+                for at in 0..4 {
+                    // SAFETY: the misuse is the point; the memory can be read.
+                    let answer = unsafe { cache.near(at).store(class, chain_of(&[wrong])) };
+                    assert!(answer == Err(expected) || class.batch() == 1, "{answer:?}");
+                    // A batch of one is believed until it leaves the transfer cache.
+                    if answer.is_ok() {
+                        assert_eq!(cache.drain(class, 1), Err(expected));
+                    }
+                    assert_eq!(cache.check_live(class, wrong), Err(expected));
+                    // SAFETY: as above.
+                    assert_eq!(unsafe { cache.put_one(class, wrong) }, Err(expected));
+                }
+                assert_eq!(held(cache, class), before, "nothing was taken back");
+            }
+            store_each(cache, class, all.into_iter().skip(1));
+            store_each(cache, class_of_size(2048), theirs);
+            assert_eq!(cache.source().spans_out(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_double_free_in_a_chain_of_several_shards_objects_is_reported_once_the_span_has_emptied_too() {
+    with_shards(2, |cache| {
+        let class = class_of_size(12288);
+        let [a, b] = [0, 1].map(|home| whole_span(cache.near(home), class));
+        // Twice the first shard's object, whose span has emptied in between.
+        let mut circle = chain_of(&[a[0], b[0], a[1]]);
+        circle.count += 1;
+        // SAFETY: the misuse is the point.
+        let answer = unsafe {
+            Chain::link(a[1], a[0]);
+            cache.store_to_spans(class, circle)
+        };
+        assert_eq!(answer, Err(Misuse::DoubleFree(a[0], class)));
+        assert_eq!(cache.source().spans_out(), cache.stats(class).spans, "freed once");
+        // The other shard's turn had not come: its object was left alone.
+        assert_eq!(held(cache, class), (1, 2, 0));
+        store_each(cache, class, b);
+        assert_eq!(held(cache, class), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_double_free_across_shards_shows_when_the_batches_leave() {
+    with_shards(2, |cache| {
+        let class = class_of_size(6144);
+        let (mine, theirs) = (whole_span(cache.near(0), class), whole_span(cache.near(1), class));
+        store_near(cache.near(0), class, &[mine[0], theirs[0]]);
+        // SAFETY: the misuse is the point.
+        unsafe {
+            Chain::link(mine[1], theirs[0]);
+            cache.near(1).store(class, Chain { head: mine[1], count: 2 }).unwrap();
+        }
+        assert_eq!(cache.near(0).drain(class, 1), Ok(2));
+        let answer = cache.near(1).drain(class, 1);
+        assert_eq!(answer, Err(Misuse::DoubleFree(theirs[0], class)));
+        assert_eq!(held(cache, class), (2, 8 - 3, 0));
+        store_each(cache, class, mine.into_iter().skip(2).chain(theirs.into_iter().skip(1)));
+        assert_eq!(held(cache, class), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_double_free_of_an_object_whose_span_is_kept_is_reported() {
+    with_shards(2, |cache| {
+        cache.source().reserve(64 * MIB);
+        let class = class_of_size(1024);
+        let all = whole_span(cache.near(1), class);
+        store_each(cache, class, all.iter().copied());
+        assert_eq!((held(cache, class), cache.kept_bytes()), ((0, 0, 0), PAGE_SIZE));
+        for &object in &all {
+            // SAFETY: the misuse is the point.
+            let answer = unsafe { cache.store_to_spans(class, chain_of(&[object])) };
+            assert_eq!(answer, Err(Misuse::DoubleFree(object, class)));
+            assert_eq!(cache.check_live(class, object), answer);
+        }
+        // Once it serves another class, it is none of this one's.
+        let other = class_of_size(2048);
+        let theirs = whole_span(cache.near(1), other);
+        assert_eq!(theirs[0], all[0], "the same span");
+        // SAFETY: as above.
+        let answer = unsafe { cache.store_to_spans(class, chain_of(&all[1..2])) };
+        assert_eq!(answer, Err(Misuse::Foreign(all[1], class)));
+        store_each(cache, other, theirs);
+        empty_of_all(cache);
+        cache.free_kept_spans();
+        assert_eq!(cache.source().spans_out(), 0);
     });
 }

@@ -6,7 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::run::{Op, SIZES, run};
-use support::{MIB, chain_of, class_of_size, with_cache};
+use support::{MIB, chain_of, class_of_size, spread, with_cache, with_shards};
 
 /// An operation, and how many times it is done in a row.
 fn op() -> impl Strategy<Value = (Op, usize)> {
@@ -39,6 +39,51 @@ fn op() -> impl Strategy<Value = (Op, usize)> {
     prop_oneof![9 => (one, Just(1)), 1 => (many, 1..50usize)]
 }
 
+/// An operation near one of several shards, and how many times it is done in a row.
+fn spread_op() -> impl Strategy<Value = (spread::Op, usize)> {
+    use spread::Op;
+    let (class, near, many) = (0..SIZES.len(), 0..32usize, any::<usize>);
+    let place = (near.clone(), class.clone());
+    let common = prop_oneof![
+        6 => (place.clone(), 1..40usize)
+            .prop_map(|((near, class), wanted)| Op::Fetch { near, class, wanted }),
+        2 => place.clone().prop_map(|(near, class)| Op::FetchOne { near, class }),
+        4 => (place.clone(), many(), 1..70usize, 1..9usize).prop_map(
+            |((near, class), from, count, apart)| Op::Store { near, class, from, count, apart }
+        ),
+        4 => (place.clone(), many(), 1..9usize)
+            .prop_map(|((near, class), from, apart)| Op::StoreBatch { near, class, from, apart }),
+    ];
+    let rare = prop_oneof![
+        class.clone().prop_map(|class| Op::TakeOne { class }),
+        (class, many()).prop_map(|(class, which)| Op::PutOne { class, which }),
+        (place.clone(), many()).prop_map(|((near, class), which)| Op::FreeTwice {
+            near,
+            class,
+            which
+        }),
+        place.clone().prop_map(|(near, class)| Op::Plunder { near, class }),
+        (place.clone(), 0..4usize).prop_map(|((near, class), batches)| Op::Drain {
+            near,
+            class,
+            batches
+        }),
+        place.clone().prop_map(|(near, class)| Op::MakeWay { near, class }),
+        near.clone().prop_map(|near| Op::PlunderNext { near }),
+        near.prop_map(|near| Op::FreeIdle { near }),
+        Just(Op::FreeKept),
+        prop_oneof![Just(2), Just(4), Just(16)].prop_map(|shards| Op::Widen { shards }),
+        prop_oneof![0..MIB, 2 * MIB..100 * MIB, Just(usize::MAX)]
+            .prop_map(|bytes| Op::Reserve { bytes }),
+        prop_oneof![0..20 * MIB, Just(usize::MAX)].prop_map(|bytes| Op::Room { bytes }),
+        any::<bool>().prop_map(|tight| Op::Tight { tight }),
+        any::<bool>().prop_map(|runs| Op::Runs { runs }),
+        (1..3usize, 0..4usize).prop_map(|(n, count)| Op::Refuse { n, count }),
+        (1..3usize, 0..4usize).prop_map(|(n, count)| Op::RefuseRecarving { n, count }),
+    ];
+    prop_oneof![6 => (common, 1..12usize), 2 => (rare, Just(1))]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -47,6 +92,22 @@ proptest! {
         let ops: Vec<Op> =
             ops.into_iter().flat_map(|(op, times)| std::iter::repeat_n(op, times)).collect();
         with_cache(|cache| run(cache, &ops));
+    }
+
+    /// However many shards there are, and wherever objects come from and go to.
+    #[test]
+    fn objects_are_conserved_across_shards(
+        shards in prop_oneof![Just(1usize), Just(2), Just(4), Just(8), Just(16)],
+        ops in proptest::collection::vec(spread_op(), 1..120),
+    ) {
+        let ops: Vec<_> =
+            ops.into_iter().flat_map(|(op, times)| std::iter::repeat_n(op, times)).collect();
+        with_shards(shards, |cache| {
+            // What all of it together has reserved, and runs where there are any.
+            cache.source().reserve(64 * MIB);
+            cache.source().give_runs(true);
+            spread::run(cache, &ops);
+        });
     }
 
     /// Whatever the order in which objects come back, and in chains of whatever length, every span

@@ -4,8 +4,8 @@
 mod support;
 
 use support::{
-    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, objects, store_batches,
-    with_cache,
+    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, fetch_near, fetch_one, held,
+    objects, store_batches, store_each, store_near, with_cache, with_shards,
 };
 use tiermalloc_size_class::{Class, MAX_SIZE};
 
@@ -167,5 +167,38 @@ fn whole_pages_are_made_way_for_as_long_as_much_is_held() {
             cache.make_way_for_pages().unwrap();
         }
         assert_eq!(cache.stats(class).transfer, after);
+    });
+}
+
+#[test]
+fn who_takes_a_fresh_span_makes_others_let_go_where_it_is() {
+    with_shards(2, |cache| {
+        // A 16th of it is 4 MiB: each shard may hold 2.
+        cache.source().reserve(64 * MIB);
+        let (holding, wanting) = (class_of_size(MAX_SIZE), class_of_size(40960));
+        let hold = |at: usize, batches: usize| {
+            let all: Vec<_> = (0..batches).map(|_| fetch_one(cache.near(at), holding)).collect();
+            all.iter().for_each(|&object| store_near(cache.near(at), holding, &[object]));
+        };
+        let fresh_spans = |at: usize| {
+            for _ in 0..13 {
+                let all = fetch_near(cache.near(at), wanting, 1);
+                cache.near(at).make_way(wanting).unwrap();
+                store_each(cache, wanting, all);
+            }
+        };
+        hold(0, 9);
+        hold(1, 8);
+        fresh_spans(1);
+        assert_eq!(cache.stats(holding).transfer, 17, "not more than it may");
+        fresh_spans(0);
+        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (0, 2 * MIB));
+        // For whole pages every shard is looked at.
+        hold(1, 1);
+        (0..13).for_each(|_| cache.make_way_for_pages().unwrap());
+        assert_eq!(cache.held_bytes(), 0);
+        empty_of_all(cache);
+        cache.free_kept_spans();
+        assert_eq!((cache.source().spans_out(), cache.held_bytes()), (0, 0));
     });
 }

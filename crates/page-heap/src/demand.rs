@@ -160,11 +160,15 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// As for `fill`.
     #[inline]
-    pub(crate) unsafe fn fill_for_objects(&self, class: Class, pages: Range<usize>, end: usize) {
-        if !pages.is_empty() && class.size() <= SMALL && self.is_dense() {
-            // SAFETY: passed on to the caller.
-            unsafe { self.fill(pages, end) };
-        }
+    pub(crate) unsafe fn fill_for_objects(
+        &self,
+        class: Class,
+        pages: Range<usize>,
+        end: usize,
+    ) -> bool {
+        let wanted = !pages.is_empty() && class.size() <= SMALL && self.is_dense();
+        // SAFETY: passed on to the caller.
+        wanted && unsafe { self.fill(pages, end) }
     }
 
     #[cold]

@@ -21,15 +21,16 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
     /// Adds a region of at least `pages` pages. The system call is made outside the lock; when several threads lack
-    /// pages at once, one adds a region, and the others find it when they try again.
+    /// pages at once, one adds a region, and the others find it when they try again: whoever has looked for pages when
+    /// so many bytes were reserved as `before` says, and not since.
     ///
     /// A step is a quarter of what the heap has, so that there are few and yet little is reserved in
     /// vain; when addresses are short it shrinks down to what is needed.
     #[cold]
-    pub(crate) fn grow(&self, pages: usize) -> bool {
-        let before = self.reserved_bytes();
+    pub(crate) fn grow(&self, pages: usize, before: usize) -> bool {
         let _growing = self.growing.lock();
         let reserved = self.reserved_bytes() >> PAGE_SHIFT;
+        // There may be no addresses for another one.
         if reserved > before >> PAGE_SHIFT {
             return true;
         }

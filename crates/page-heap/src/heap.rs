@@ -234,6 +234,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let pages = class.pages();
         let words = words_for(class);
         loop {
+            let before = self.reserved_bytes();
             let mut inner = self.inner.lock();
             let bits = if words > INLINE_WORDS {
                 Some(inner.records.bits(&self.source, words)?)
@@ -261,7 +262,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     }
                     return Some(span);
                 }
-                None if self.provide(pages, pages) => {}
+                None if self.provide(pages, pages, before) => {}
                 None => return None,
             }
         }
@@ -275,10 +276,11 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn alloc_large(&self, pages: usize, align_pages: usize) -> Option<NonNull<Span>> {
         let pages = pages.max(1);
         loop {
+            let before = self.reserved_bytes();
             if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
                 return Some(span);
             }
-            if !self.provide(pages, pages.checked_add(align_pages - 1)?) {
+            if !self.provide(pages, pages.checked_add(align_pages - 1)?, before) {
                 return None;
             }
         }

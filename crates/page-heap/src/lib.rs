@@ -24,13 +24,13 @@
 //!   merged (see [`span`]). A use count of zero says nothing.
 //! - H2: no two free spans are neighbours.
 //! - H3: a free span is in the page map with its first and last page only; an object span with every
-//!   page; a large span with its first and last; a huge one with its first.
+//!   page, once it has a class; a large span with its first and last; a huge one with its first.
 //! - H4: the pages of all spans and nothing else make up what was reserved.
 //! - H5: a page outside a free span's dirty interval is zero.
 //! - H6: no allocation leaves more pages committed than the hard limit (`limit`).
 //!
-//! Locks: one, of the heap. No system call is made under it but for metadata (one mapping per
-//! thousand spans). The page map is read without it.
+//! Locks: one of the heap, under which no system call is made but for metadata (one mapping per
+//! thousand spans), and before it one of whoever adds a region. The page map is read without them.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 

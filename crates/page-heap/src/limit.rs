@@ -267,12 +267,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// Makes it possible to cut `pages` pages, which has failed: by room under the hard limit, if that is what is
-    /// missing, else by a region of `region` pages. `true`: it is worth another try.
+    /// missing, else by a region of `region` pages. `before` is what [`reserved_bytes`](Self::reserved_bytes) was when it
+    /// was tried. `true`: it is worth another try.
     #[cold]
-    pub(crate) fn provide(&self, pages: usize, region: usize) -> bool {
+    pub(crate) fn provide(&self, pages: usize, region: usize, before: usize) -> bool {
         // A region is clean, so all of what is cut from it will count.
         let fits = self.inner.lock().may_commit(pages);
-        if fits { self.grow(region) } else { self.make_room(pages) }
+        if fits { self.grow(region, before) } else { self.make_room(pages) }
     }
 
     /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever does

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use tiermalloc_size_class::Class;
 
-use crate::heap::{Inner, PageHeap};
+use crate::heap::PageHeap;
 use crate::lock::RawLock;
 use crate::objects::words_for;
 use crate::source::PageSource;
@@ -16,8 +16,8 @@ use crate::span::{INLINE_WORDS, Span, State};
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
-    /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it, as far as
-    /// a free span at hand is long enough and no limit is set. Each of these is passed to `spare`: an object span without
+    /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it, if
+    /// a free span at hand is long enough for all of them and no limit is set. Each of these is passed to `spare`: an object span without
     /// a class, for [`recarve_objects`](Self::recarve_objects) or [`free_objects`](Self::free_objects).
     ///
     /// Cost: as for `alloc_objects`, and under the same lock a record for each further span.
@@ -28,11 +28,19 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         mut spare: impl FnMut(NonNull<Span>),
     ) -> Option<NonNull<Span>> {
         let pages = class.pages();
+        let more = more.min(MOST);
         let mut inner = self.inner.lock();
-        if more == 0 || inner.limits.any || inner.find(pages * (more + 1)).is_none() {
+        let found =
+            if more == 0 || inner.limits.any { None } else { inner.find(pages * (more + 1)) };
+        let Some(found) = found else {
             drop(inner);
             return self.alloc_objects(class);
-        }
+        };
+        // What the run will be cut from, at its start: where it may hold something.
+        // SAFETY: spans on the sets are valid under the lock.
+        let (from, (lo, hi)) = unsafe { (found.as_ref().start(), found.as_ref().dirty()) };
+        let dirty = from + lo..from + hi;
+        let is_clean = |span: &Span| span.end() <= dirty.start || dirty.end <= span.start();
         let run = self.cut(&mut inner, pages * (more + 1), 1, State::Objects);
         let begun = inner.take_begun();
         let Some(run) = run else {
@@ -53,16 +61,27 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             record.set_extent(record.start(), record.pages() - pages);
             // SAFETY: as above.
             unsafe {
-                span.as_ref().set_zeroed(record.was_zeroed());
+                span.as_ref().set_zeroed(is_clean(span.as_ref()));
                 span.as_ref().set_state(State::Objects);
             }
             spares[count] = Some(span);
             count += 1;
         }
+        record.set_zeroed(is_clean(record));
         let whole = record.pages() == pages;
         drop(inner);
         // SAFETY: as above.
-        unsafe { self.fill_for_objects(class, begun, end) };
+        if unsafe { self.fill_for_objects(class, begun.clone(), end) } {
+            // What is resident soon is not known as clean.
+            let filled = |span: &Span| span.start() < begun.end && begun.start < span.end();
+            for span in spares.iter().flatten() {
+                // SAFETY: as above.
+                let span = unsafe { span.as_ref() };
+                if filled(span) {
+                    span.set_used();
+                }
+            }
+        }
         spares.into_iter().flatten().for_each(&mut spare);
         // SAFETY: as above; without a class no object of it is handed out.
         unsafe {
@@ -78,7 +97,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// Makes an object span one of `class`, which has as many pages, all its objects free. `false`: there is no memory
-    /// for its free bits; the span has no class then.
+    /// for its free bits; the span has no class then, though the map still names the old one, and is good for
+    /// [`free_objects`](Self::free_objects) alone.
     ///
     /// Cost: some instructions, and a store for each page if the class is another one; the heap's lock if the one or
     /// the other class has free bits outside the record.
@@ -93,7 +113,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if old.is_some() {
             debug_assert_eq!(record.live(), 0);
             // SAFETY: the caller's alone. An object of it may have been written to.
-            record.set_zeroed(record.was_zeroed() && unsafe { record.ever_taken() } == 0);
+            if unsafe { record.ever_taken() } > 0 {
+                record.set_used();
+            }
         }
         let (had, needs) = (old.map_or(0, words_for), words_for(class));
         if had != needs && (bits.is_some() || needs > INLINE_WORDS) {
@@ -123,13 +145,18 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         had: usize,
         needs: usize,
     ) -> Option<NonNull<u64>> {
-        let inner = &mut *self.inner.lock();
-        let Inner { records, .. } = inner;
+        let mut inner = self.inner.lock();
         if let Some(bits) = bits {
             // SAFETY: the span's own, and not used any more.
-            unsafe { records.give_bits(bits, had) };
+            unsafe { inner.records.give_bits(bits, had) };
         }
-        if needs > INLINE_WORDS { records.bits(&self.source, needs) } else { None }
+        if needs <= INLINE_WORDS {
+            return None;
+        }
+        let bits = inner.records.bits(&self.source, needs);
+        // A chunk of records may have been taken for them.
+        self.note_soft_limit(&inner);
+        bits
     }
 }
 

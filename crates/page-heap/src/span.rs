@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0        8     12   13   14   15  16     24     32     40   42   44   46   48        64
-//!   | start  | pages |state|class|grp|zero| prev | next | bits |live|frsh|wrds|hint| inline  |
+//!   | start  | pages |state|class|grp|own | prev | next | bits |live|frsh|wrds|hint| inline  |
 //!                                            links          |      of object spans          |
 //! ```
 //!
@@ -171,8 +171,14 @@ impl Span {
         self.zeroed.get() & 1 != 0
     }
 
+    /// Says so of a span that is being handed out; nobody owns it yet.
     pub(crate) fn set_zeroed(&self, zeroed: bool) {
         self.zeroed.set(zeroed as u8);
+    }
+
+    /// Something may have been written to the span. Its owner stays.
+    pub(crate) fn set_used(&self) {
+        self.zeroed.set(self.zeroed.get() & !1);
     }
 
     /// The number that [`set_owner`](Self::set_owner) has noted; 0 before.

@@ -18,6 +18,9 @@ fn step() -> impl Strategy<Value = Step> {
     let n = 0..1000usize;
     prop_oneof![
         4 => n.clone().prop_map(Step::AllocObjects),
+        2 => (n.clone(), 0..150usize).prop_map(|(n, more)| Step::AllocRun(n, more)),
+        2 => (n.clone(), 0..12usize).prop_map(|(n, more)| Step::AllocRun(n, more)),
+        4 => (n.clone(), n.clone()).prop_map(|(n, class)| Step::Recarve(n, class)),
         3 => (n.clone(), 1..200usize).prop_map(|(n, count)| Step::TakeObjects(n, count)),
         2 => (n.clone(), 1..200usize).prop_map(|(n, count)| Step::PutObjects(n, count)),
         4 => (1..20usize, 0..2u32).prop_map(|(pages, a)| Step::AllocLarge { pages, align: 1 << a }),

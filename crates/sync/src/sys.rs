@@ -395,7 +395,7 @@ pub fn process() -> u32 {
 }
 
 /// Processors that the calling thread may run on; 1 where that cannot be told.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn processors() -> usize {
     // 1,024 of them; the kernel refuses less than it has.
     let mut set = [0u64; 16];
@@ -409,7 +409,7 @@ pub fn processors() -> usize {
 }
 
 /// Processors that the calling thread may run on; 1 where that cannot be told.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub fn processors() -> usize {
     1
 }

@@ -17,6 +17,8 @@ const KEPT: usize = 4;
 #[derive(Debug)]
 pub struct Budget {
     unclaimed: AtomicUsize,
+    /// All of it, once it is configured.
+    total: AtomicUsize,
     /// Most that one thread may claim.
     per_thread: AtomicUsize,
     /// Each thread may claim one such part of what is unclaimed and its own.
@@ -32,6 +34,7 @@ impl Budget {
     pub const fn new(total: usize, per_thread: usize) -> Self {
         Self {
             unclaimed: AtomicUsize::new(total),
+            total: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 1,
             floor: AtomicUsize::new(0),
@@ -45,6 +48,7 @@ impl Budget {
     pub const fn shared(total: usize, per_thread: usize, floor: usize) -> Self {
         Self {
             unclaimed: AtomicUsize::new(total),
+            total: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 8,
             floor: AtomicUsize::new(floor),
@@ -57,6 +61,7 @@ impl Budget {
     pub fn new(total: usize, per_thread: usize) -> Self {
         Self {
             unclaimed: AtomicUsize::new(total),
+            total: AtomicUsize::new(total),
             per_thread: AtomicUsize::new(per_thread),
             part: 1,
             floor: AtomicUsize::new(0),
@@ -70,6 +75,7 @@ impl Budget {
     pub fn configure(&self, total: usize, per_thread: usize, floor: usize) {
         let floor = floor.min(per_thread);
         // Relaxed: numbers, set before there is a cache.
+        self.total.store(total, Ordering::Relaxed);
         self.kept.store(total / KEPT, Ordering::Relaxed);
         self.unclaimed.store(total - total / KEPT, Ordering::Relaxed);
         self.per_thread.store(per_thread - floor, Ordering::Relaxed);
@@ -148,6 +154,11 @@ impl Budget {
     /// Bytes that a new cache has besides what it claims.
     pub fn floor(&self) -> usize {
         self.floor.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all caches together may hold, floors included if it was [configured](Self::configure).
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Bytes that nobody has claimed; those that are kept for floors are not among them.

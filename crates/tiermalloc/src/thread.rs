@@ -29,7 +29,11 @@ static MOST_THREADS: AtomicUsize = AtomicUsize::new(0);
 /// Threads that have allocated.
 static EVER: AtomicUsize = AtomicUsize::new(0);
 /// Processors that share a shard of the central cache, if nothing else is configured.
-const PROCESSORS: usize = 4;
+const FOR_EACH: usize = 4;
+/// Bytes that caches may hold for each shard, at least.
+const WORTH_A_SHARD: usize = 8 << 20;
+/// Processors that the program could run on when it began.
+static PROCESSORS: AtomicUsize = AtomicUsize::new(1);
 /// Caches that have been made.
 static CACHES: AtomicUsize = AtomicUsize::new(0);
 
@@ -129,16 +133,22 @@ fn fresh() -> Option<NonNull<ThreadCache>> {
     // SAFETY: as above.
     unsafe { cache.as_ref() }.set_place(place);
     // A program of one thread has no use for more than one shard.
-    if place > 0 {
-        CENTRAL.widen(most_shards().min(place + 1));
+    match place {
+        // Before the program says where its threads may run, each on a processor of its own.
+        0 => PROCESSORS.store(sys::processors(), Ordering::Relaxed),
+        _ => CENTRAL.widen(most_shards().min(place + 1)),
     }
     Some(cache)
 }
 
-/// As many shards as are configured, or else one for so many processors that the thread may run on.
+/// As many shards as are configured, or else one for so many processors as the program could run on when it began, as
+/// far as what caches may hold is worth dividing.
 fn most_shards() -> usize {
     match config::get().shards {
-        0 => sys::processors() / PROCESSORS,
+        0 => {
+            let processors = PROCESSORS.load(Ordering::Relaxed) / FOR_EACH;
+            processors.min(BUDGET.total() / WORTH_A_SHARD)
+        }
         shards => shards,
     }
 }
@@ -252,6 +262,7 @@ fn give_back(dirty_before: usize, threads_left: usize) {
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
         take_down_parked();
+        CENTRAL.free_kept_spans();
         // The caller should not have to wait for that much.
         if heap().stats().dirty_pages > MUCH && background::keeper() {
             return;

@@ -44,7 +44,7 @@ const STEPS: &[Step] = &[
     Step { name: "library", about: "libtiermalloc.so needs nothing but libc", run: library },
     Step { name: "instructions", about: "instruction counts within their bars", run: count },
     Step { name: "real-programs", about: "the quick ones of the real programs", run: programs },
-    Step { name: "pools", about: "the tests and programs in the other pools", run: pools },
+    Step { name: "pools", about: "the tests with more shards, and in the other pools", run: pools },
     Step { name: "msrv", about: "the oldest promised compiler takes the code", run: oldest },
 ];
 
@@ -183,12 +183,13 @@ fn programs() -> Result {
     real_programs::run_quick(None)
 }
 
-/// The surface and the facade once more, and the real programs in the pools that ask the most of them.
+/// The surface and the facade once more with shards, of which few processors have one, and in the other pools, and
+/// the real programs in the pools that ask the most of them.
 fn pools() -> Result {
-    for conf in ["pool=central", "pool=hardened", "pool=guarded", "pool=system"] {
+    for conf in ["shards=8", "pool=central", "pool=hardened", "pool=guarded", "pool=system"] {
         // The facade's tests are programs with the allocator in them, those of the surface start such.
         // In the slow pools `tests/pools.rs` of the latter has to do, which runs anyway.
-        let whole = matches!(conf, "pool=central" | "pool=hardened");
+        let whole = !matches!(conf, "pool=guarded" | "pool=system");
         let packages =
             [("tiermalloc", "TIERMALLOC_CONF"), ("tiermalloc-preload", "TIERMALLOC_TEST_CONF")];
         for (package, variable) in packages.into_iter().take(1 + usize::from(whole)) {

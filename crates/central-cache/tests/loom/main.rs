@@ -5,6 +5,7 @@
 #![cfg(tiermalloc_loom)]
 
 mod arena;
+mod shards;
 mod single;
 mod way;
 
@@ -16,7 +17,7 @@ use loom::sync::Arc;
 use loom::thread;
 use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, SpanSource};
 use tiermalloc_page_heap::Span;
-use tiermalloc_size_class::Class;
+use tiermalloc_size_class::{Class, PAGE_SIZE};
 use tiermalloc_sync::DefaultRawMutex;
 
 use arena::{Arena, Hands, Heap, Map, PAIR, SINGLE, class};
@@ -44,6 +45,10 @@ unsafe impl SpanSource for Spans {
         assert!(self.out.lock().unwrap().remove(&address), "a span is freed twice");
         // SAFETY: passed on to the caller.
         unsafe { self.heap.free_objects(span) }
+    }
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.heap.recarve_objects(span, class) }
     }
     fn span_of(&self, address: usize) -> Option<NonNull<Span>> {
         self.heap.map().span(address)
@@ -126,13 +131,15 @@ impl World {
     fn check(&self, held: usize) {
         let stats = self.stats();
         assert_eq!(stats.out, stats.transfer + held, "objects are conserved");
-        assert_eq!(stats.spans, self.spans_out(), "the class knows its spans");
+        let kept = self.central.kept_bytes() / PAGE_SIZE / self.class.pages();
+        assert_eq!(stats.spans + kept, self.spans_out(), "the class knows its spans");
     }
 
     /// With nothing in the threads' hands, everything goes back: nothing is lost.
     fn finish(&self) {
         self.check(0);
         self.central.drain(self.class, usize::MAX).unwrap();
+        self.central.free_kept_spans();
         let stats = self.stats();
         assert_eq!((stats.spans, stats.out, stats.transfer), (0, 0, 0));
         assert_eq!(self.spans_out(), 0);

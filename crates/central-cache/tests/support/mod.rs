@@ -5,14 +5,15 @@
 
 pub mod model;
 pub mod run;
+pub mod spread;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, SpanSource};
+use tiermalloc_central_cache::{CentralCache, Chain, ClassStats, Near, SpanSource};
 use tiermalloc_page_heap::{HeapStats, PageHeap, PageSource, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
@@ -92,10 +93,22 @@ impl Drop for Pages {
 /// A source of spans that knows which of them are out.
 pub struct Spans<'m> {
     heap: PageHeap<'m, DefaultRawMutex, Pages>,
+    /// Of spans, a run counting as one call.
     pub refusals: Refusals,
-    out: Mutex<BTreeSet<usize>>,
+    /// Of other classes for spans that are out.
+    pub recarvings: Refusals,
+    /// Pages of the spans that are out, by their addresses.
+    out: Mutex<BTreeMap<usize, usize>>,
     pub freed: AtomicUsize,
-    /// What it says it has reserved (bytes), whatever it has.
+    /// Whether more than one span is given at a time.
+    runs: AtomicBool,
+    /// The runs that were given: how many further spans were wanted, and how many came.
+    pub given: Mutex<Vec<(usize, usize)>>,
+    /// Whether it says that memory is short, whatever there is,
+    tight: AtomicBool,
+    /// what it says all transfer caches may hold (bytes),
+    room: AtomicUsize,
+    /// and what it says it has reserved (bytes), whatever it has.
     reserved: AtomicUsize,
     /// Times that it was told of a surplus.
     told: AtomicUsize,
@@ -107,8 +120,13 @@ impl<'m> Spans<'m> {
         Self {
             heap: PageHeap::new(map, pages),
             refusals: Refusals::none(),
-            out: Mutex::new(BTreeSet::new()),
+            recarvings: Refusals::none(),
+            out: Mutex::new(BTreeMap::new()),
             freed: AtomicUsize::new(0),
+            runs: AtomicBool::new(false),
+            given: Mutex::new(Vec::new()),
+            tight: AtomicBool::new(false),
+            room: AtomicUsize::new(usize::MAX),
             reserved: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
         }
@@ -117,6 +135,33 @@ impl<'m> Spans<'m> {
     /// Spans that were taken and not given back.
     pub fn spans_out(&self) -> usize {
         self.out.lock().unwrap().len()
+    }
+
+    /// Pages of these.
+    pub fn pages_out(&self) -> usize {
+        self.out.lock().unwrap().values().sum()
+    }
+
+    /// From now on, or no more, it gives several spans at a time.
+    pub fn give_runs(&self, runs: bool) {
+        self.runs.store(runs, Ordering::Relaxed);
+    }
+
+    /// From now on, or no more, memory is short.
+    pub fn tighten(&self, tight: bool) {
+        self.tight.store(tight, Ordering::Relaxed);
+    }
+
+    /// From now on all transfer caches may hold so many bytes.
+    pub fn make_room(&self, bytes: usize) {
+        self.room.store(bytes, Ordering::Relaxed);
+    }
+
+    fn goes_out(&self, span: NonNull<Span>) {
+        // SAFETY: just allocated.
+        let (address, pages) = unsafe { (span.as_ref().address(), span.as_ref().pages()) };
+        let before = self.out.lock().unwrap().insert(address, pages);
+        assert_eq!(before, None, "the heap gave a span out twice");
     }
 
     /// From now on the caches above go by a heap of so many bytes.
@@ -150,16 +195,49 @@ unsafe impl SpanSource for Spans<'_> {
             return None;
         }
         let span = self.heap.alloc_objects(class)?;
-        // SAFETY: just allocated.
-        let address = unsafe { span.as_ref() }.address();
-        assert!(self.out.lock().unwrap().insert(address), "the heap gave a span out twice");
+        self.goes_out(span);
         Some(span)
+    }
+    fn alloc_span_run(
+        &self,
+        class: Class,
+        more: usize,
+        spare: &mut dyn FnMut(NonNull<Span>),
+    ) -> Option<NonNull<Span>> {
+        if !self.runs.load(Ordering::Relaxed) {
+            return self.alloc_span(class);
+        }
+        if self.refusals.refused() {
+            return None;
+        }
+        let mut came = 0;
+        let span = self.heap.alloc_objects_run(class, more, |span| {
+            came += 1;
+            self.goes_out(span);
+            spare(span);
+        })?;
+        self.goes_out(span);
+        self.given.lock().unwrap().push((more, came));
+        Some(span)
+    }
+    unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
+        // SAFETY: the caller's alone.
+        let record = unsafe { span.as_ref() };
+        assert_eq!(record.live(), 0, "a span changes its class with an object handed out");
+        let known = self.out.lock().unwrap().get(&record.address()).copied();
+        assert_eq!(
+            known,
+            Some(class.pages()),
+            "a span that is out, and as long as the class wants"
+        );
+        // SAFETY: passed on to the caller.
+        !self.recarvings.refused() && unsafe { self.heap.recarve_objects(span, class) }
     }
     unsafe fn free_span(&self, span: NonNull<Span>) {
         // SAFETY: the caller's alone until it is freed below.
         let (address, live) = unsafe { (span.as_ref().address(), span.as_ref().live()) };
         assert_eq!(live, 0, "a span is freed with an object handed out");
-        assert!(self.out.lock().unwrap().remove(&address), "a span is freed twice");
+        assert!(self.out.lock().unwrap().remove(&address).is_some(), "a span is freed twice");
         self.freed.fetch_add(1, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         unsafe { self.heap.free_objects(span) }
@@ -173,15 +251,32 @@ unsafe impl SpanSource for Spans<'_> {
     fn reserved_bytes(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
     }
+    fn is_tight(&self) -> bool {
+        self.tight.load(Ordering::Relaxed)
+    }
+    fn cache_room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
 }
 
 pub type Cache<'m> = CentralCache<DefaultRawMutex, Spans<'m>>;
+/// A cache as it is near one of its shards.
+pub type Place<'a> = Near<'a, DefaultRawMutex, Spans<'a>>;
 
 /// Runs a test on a central cache of its own.
 pub fn with_cache<T>(test: impl FnOnce(&Cache<'_>) -> T) -> T {
     let map = PageMap::boxed();
     let cache = Box::new(Cache::new(Spans::new(&map)));
     test(&cache)
+}
+
+/// Runs a test on a central cache with so many shards.
+pub fn with_shards<T>(shards: usize, test: impl FnOnce(&Cache<'_>) -> T) -> T {
+    with_cache(|cache| {
+        cache.widen(shards);
+        assert_eq!(cache.shards(), shards);
+        test(cache)
+    })
 }
 
 pub fn class_of_size(size: usize) -> Class {
@@ -220,6 +315,44 @@ pub fn fetch_all(cache: &Cache<'_>, class: Class, count: usize) -> Vec<*mut u8> 
         all.extend(objects(chain));
     }
     all
+}
+
+/// [`fetch_all`] near a shard. Less than a batch at a time comes from spans alone.
+pub fn fetch_near(near: Place<'_>, class: Class, count: usize) -> Vec<*mut u8> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let chain = near.fetch(class, (count - all.len()).min(class.batch()));
+        assert!(chain.count > 0, "memory ran out");
+        all.extend(objects(chain));
+    }
+    all
+}
+
+/// A whole span of `class` near a shard that has no free object of it: all objects, in order.
+pub fn whole_span(near: Place<'_>, class: Class) -> Vec<*mut u8> {
+    let first = fetch_one(near, class);
+    let rest = (1..class.objects()).map(|_| fetch_one(near, class));
+    let all: Vec<*mut u8> = std::iter::once(first).chain(rest).collect();
+    assert!(all.windows(2).all(|two| two[1] as usize - two[0] as usize == class.size()));
+    all
+}
+
+/// One object from a span.
+pub fn fetch_one(near: Place<'_>, class: Class) -> *mut u8 {
+    near.fetch_one(class).expect("memory ran out").0.as_ptr()
+}
+
+/// Stores objects as one chain.
+pub fn store_near(near: Place<'_>, class: Class, objects: &[*mut u8]) {
+    // SAFETY: the test owns the objects.
+    unsafe { near.store(class, chain_of(objects)) }.unwrap();
+}
+
+/// The shard that an object's span belongs to.
+pub fn owner(cache: &Cache<'_>, object: *mut u8) -> usize {
+    let span = cache.source().span_of(object as usize).expect("an object has a span");
+    // SAFETY: the object is the test's, so the span stays.
+    unsafe { span.as_ref() }.owner()
 }
 
 /// What `class` holds, as (spans, out, transfer).

@@ -44,12 +44,12 @@ impl Model {
     }
 
     /// Whether the transfer cache takes one more batch: an eighth of the heap, or 256 KiB; the first one in any
-    /// case; and 26 where objects have no second word to link more of them by.
+    /// case; and 25 where objects have no second word to link more of them by.
     fn has_room(&self, shared: &Shared) -> bool {
         let used = self.transfer.len();
         let bound = (shared.reserved / 8).max(256 * KIB);
         let fits = used == 0 || (used + 1) * self.batch_bytes() <= bound;
-        fits && (used < 26 || self.class.size() > 8)
+        fits && (used < 25 || self.class.size() > 8)
     }
 
     /// The group of a span, or `None` when it is full.

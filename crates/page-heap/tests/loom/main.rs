@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use loom::thread::spawn;
 use tiermalloc_page_heap::{FreeError, Span, State};
 use tiermalloc_size_class::{Class, class_of};
+use tiermalloc_sync::atomic::Ordering;
 
 use world::{PAGE, Page, STEP, World, model, run};
 
@@ -234,7 +235,7 @@ fn growing_in_place_races_an_allocation_of_the_next_pages() {
     });
 }
 
-/// Two threads find the heap empty and grow it at once: both regions are in the heap, merged.
+/// Two threads grow the heap, of which the one needs all of a region: both regions are in the heap, merged.
 #[test]
 fn growing_at_once_loses_no_region() {
     model(2, |world| {
@@ -242,11 +243,46 @@ fn growing_at_once_loses_no_region() {
             let span = world.objects(page_class(), 1).unwrap();
             world.free_objects(span, 1);
         });
-        let span = world.large(2, 2).unwrap();
+        let span = world.large(STEP, 2).unwrap();
         world.free_large(span, 2);
         other.join().unwrap();
         let stats = world.heap.stats();
         assert_eq!(stats.free_pages, stats.grown * STEP);
+        // There may be two of them, and no reason for a third one.
+        let all = world.large(stats.free_pages, 3).expect("one span again");
+        world.free_large(all, 3);
+    });
+}
+
+/// Two threads lack pages at the same time and there are addresses for one region only: whoever comes second to it
+/// takes what the first one has brought, and neither is refused what there is.
+#[test]
+fn who_waits_while_another_grows_the_heap_takes_from_what_that_one_has_brought() {
+    model(1, |world| {
+        let other = spawn(move || world.large(2, 1).is_some());
+        let mine = world.objects(page_class(), 2).is_some();
+        let theirs = other.join().unwrap();
+        assert!(mine && theirs, "both fit into the region");
+        assert_eq!(world.heap.stats().grown, 1);
+    });
+}
+
+/// A thread grows the heap while another one takes the locks for a fork: it gets them, with the region there or not
+/// begun, and afterwards everything goes on.
+#[test]
+fn a_fork_meets_a_thread_that_grows_the_heap() {
+    model(2, |world| {
+        let other = run(world, |world| {
+            let span = world.large(2, 1).unwrap();
+            world.free_large(span, 1);
+        });
+        world.heap.lock_for_fork();
+        assert_eq!(world.source.adding.load(Ordering::Relaxed), 0, "the child could not add any");
+        // SAFETY: locked by this thread, above.
+        unsafe { world.heap.unlock_after_fork() };
+        other.join().unwrap();
+        let span = world.large(STEP, 2).unwrap();
+        world.free_large(span, 2);
     });
 }
 

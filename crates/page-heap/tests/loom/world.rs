@@ -43,6 +43,8 @@ pub struct Source {
     /// Pages from here on are not given out.
     pub limit: usize,
     pub records: StdMutex<Vec<(usize, Layout)>>,
+    /// How many are adding a region; the heap's threads see it, so that loom lets others in meanwhile.
+    pub adding: AtomicUsize,
 }
 
 impl Source {
@@ -98,6 +100,14 @@ unsafe impl PageSource for Source {
         NonNull::new((start * PAGE) as *mut u8)
     }
 
+    fn reserve_region(&self, bytes: usize) -> Option<NonNull<u8>> {
+        // Relaxed: what it is to show is that a lock is held.
+        assert_eq!(self.adding.fetch_add(1, Ordering::Relaxed), 0, "two add regions at once");
+        let region = self.reserve(bytes);
+        self.adding.fetch_sub(1, Ordering::Relaxed);
+        region
+    }
+
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
         if is_region(bytes) {
             for page in &mut self.pages.lock().unwrap()[Self::range(start, bytes)] {
@@ -151,7 +161,7 @@ impl World {
         self.gate.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the first region: two threads that find the heap empty may each ask for one.
+    /// Takes the first region, where the race is for its pages and not about who brings it.
     pub fn grow(&self) {
         let span = self.large(1, 0).unwrap();
         self.free_large(span, 0);
@@ -246,6 +256,7 @@ pub fn model(regions: usize, f: impl Fn(&'static World) + Sync + Send + 'static)
             pages: StdMutex::new([Page::Absent; END_PAGE]),
             limit: FIRST_PAGE + regions * STEP,
             records: StdMutex::default(),
+            adding: AtomicUsize::new(0),
         }));
         let map = Box::into_raw(Box::new(Map::new()));
         // SAFETY: both are valid until freed below.

@@ -31,7 +31,8 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                 assert!(self.arena.is_mapped(n), "page {n} is not the heap's");
                 let class = live.class.map_or(0, Class::id);
                 let entry = match live.state {
-                    State::Objects => true,
+                    // What nobody has carved is in the map with no page.
+                    State::Objects => live.class.is_some(),
                     State::Large => n == first || n == first + live.pages - 1,
                     _ => n == first,
                 };
@@ -46,7 +47,10 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                 expected[n] = Expected::Inside;
             }
             match live.state {
-                State::Objects => objects += live.pages,
+                State::Objects => {
+                    assert_eq!((span.class(), span.owner()), (live.class, live.owner));
+                    objects += live.pages;
+                }
                 State::Large => (large, larges) = (large + live.pages, larges + 1),
                 _ => (huge, huges) = (huge + live.pages, huges + 1),
             }

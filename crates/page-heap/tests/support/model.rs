@@ -19,6 +19,10 @@ pub const SMALL_LEAF: usize = 256;
 #[derive(Clone, Debug)]
 pub enum Step {
     AllocObjects(usize),
+    /// A span of objects and so many behind it.
+    AllocRun(usize, usize),
+    /// Make the n-th object span one of another class of as many pages.
+    Recarve(usize, usize),
     /// Take so many objects of the n-th object span; give so many back.
     TakeObjects(usize, usize),
     PutObjects(usize, usize),
@@ -58,6 +62,7 @@ pub(super) struct Live {
     pub(super) state: State,
     pub(super) start: usize,
     pub(super) pages: usize,
+    /// None of an object span that nobody has carved.
     pub(super) class: Option<Class>,
     /// Pages on either side that are no others'.
     pub(super) guard: usize,
@@ -66,6 +71,8 @@ pub(super) struct Live {
     /// Objects that were handed out at some time.
     pub(super) used: BTreeSet<usize>,
     pub(super) seed: u64,
+    /// Whose an object span was said to be.
+    pub(super) owner: usize,
 }
 
 impl Live {
@@ -190,6 +197,8 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                     self.add(span, State::Objects, class.pages(), 1, Some(class));
                 }
             }
+            Step::AllocRun(id, more) => self.alloc_run(id, more),
+            Step::Recarve(n, id) => self.recarve(n, id),
             Step::TakeObjects(n, count) => self.take_objects(n, count),
             Step::PutObjects(n, count) => self.put_objects(n, count),
             Step::AllocLarge { pages, align } => {
@@ -280,7 +289,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
     }
 
     /// Nobody refused anything, and it would have been within the limit: then there is no reason to fail.
-    fn must_serve(&self, served: bool, pages: usize) {
+    pub(super) fn must_serve(&self, served: bool, pages: usize) {
         let stats = self.heap.stats();
         let in_use = stats.committed_pages - stats.dirty_pages;
         // Of larger pages some are dirty for good.
@@ -303,7 +312,11 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         // What is clean between two dirty spans that a free joins counts with them.
         let joins = matches!(
             step,
-            Step::Free(_) | Step::Resize(..) | Step::UnmapFree | Step::ReleaseSome(_)
+            Step::Free(_)
+                | Step::Recarve(..)
+                | Step::Resize(..)
+                | Step::UnmapFree
+                | Step::ReleaseSome(_)
         );
         assert!(joins || stats.committed_pages <= most, "H6: {stats:?}, {}", self.hard);
         // What has failed may leave a chunk behind, or have been announced.
@@ -320,7 +333,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         }
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         span: NonNull<Span>,
         state: State,
@@ -342,7 +355,25 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         let start = record.start();
         let (objects, seed) = (BTreeSet::new(), mix(self.serial, 0));
         let used = BTreeSet::new();
-        self.live.push(Live { span, state, start, pages, class, guard: 0, objects, used, seed });
+        let mut owner = 0;
+        if state == State::Objects {
+            assert_eq!(record.owner(), 0, "nobody's yet");
+            owner = self.serial as usize % 128;
+            record.set_owner(owner);
+        }
+        let guard = 0;
+        self.live.push(Live {
+            span,
+            state,
+            start,
+            pages,
+            class,
+            guard,
+            objects,
+            used,
+            seed,
+            owner,
+        });
         if state != State::Objects {
             self.fill(self.live.len() - 1, 0);
         }
@@ -390,7 +421,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         }
     }
 
-    fn which(&self, n: usize, wanted: impl Fn(&Live) -> bool) -> Option<usize> {
+    pub(super) fn which(&self, n: usize, wanted: impl Fn(&Live) -> bool) -> Option<usize> {
         let all: Vec<usize> = (0..self.live.len()).filter(|&i| wanted(&self.live[i])).collect();
         (!all.is_empty()).then(|| all[n % all.len()])
     }
@@ -437,9 +468,9 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         assert_eq!(live.span().live(), live.objects.len());
     }
 
-    fn objects_are_kept(&self, which: usize) {
+    pub(super) fn objects_are_kept(&self, which: usize) {
         let live = &self.live[which];
-        let size = live.class.unwrap().size();
+        let size = live.class.map_or(0, Class::size);
         for &object in &live.objects {
             for at in [object, object + size - 8] {
                 // SAFETY: within a live object.
@@ -450,7 +481,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
     }
 
     fn resize(&mut self, n: usize, pages: usize) {
-        let Some(which) = self.which(n, |live| live.class.is_none()) else { return };
+        let Some(which) = self.which(n, |live| live.state != State::Objects) else { return };
         let (address, old) = (self.live[which].address(), self.live[which].pages);
         if self.live[which].state == State::Large {
             // SAFETY: the span is ours, and its end is not used when it shrinks.
@@ -483,7 +514,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
 
     fn free(&mut self, n: usize) {
         let Some(which) = self.which(n, |_| true) else { return };
-        if self.live[which].class.is_some() {
+        if self.live[which].state == State::Objects {
             self.objects_are_kept(which);
         } else {
             self.is_kept(which, self.live[which].pages);
@@ -492,7 +523,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         self.guards_freed = 2 * live.guard;
         // SAFETY: the span is ours and not used any more; that it is freed twice is a test.
         unsafe {
-            if live.class.is_some() {
+            if live.state == State::Objects {
                 for &object in &live.objects {
                     assert_eq!(live.span().put_object(object), Put::Done);
                 }
@@ -510,7 +541,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
             [0, 8, base + n % self.arena.bytes(), base + n * PAGE % self.arena.bytes()];
         for address in candidates {
             let live = self.live.iter().find(|live| live.address() == address);
-            let is_live = live.is_some_and(|live| live.class.is_none());
+            let is_live = live.is_some_and(|live| live.state != State::Objects);
             assert_eq!(self.heap.large_at(address).is_some(), is_live);
             if !is_live {
                 // SAFETY: nothing large starts there.

@@ -175,15 +175,20 @@ fn add_pages(stats: &mut Stats, caches: usize, patience: &mut Patience) {
         + stats.parked_caches
         + stats.transfer_caches
         + stats.quarantine;
-    stats.span_free = (pages.object_pages * PAGE_SIZE).saturating_sub(objects);
+    let Some((kept, touched)) = CENTRAL.kept_within(patience) else {
+        stats.missed += 1;
+        return;
+    };
+    // Empty spans that the central cache keeps are free pages to everybody else.
+    stats.span_free = (pages.object_pages * PAGE_SIZE).saturating_sub(objects + kept);
     stats.large = (pages.large_pages * PAGE_SIZE).saturating_sub(caches);
     stats.large_count = pages.large_spans.saturating_sub(caches / CACHE_BYTES);
     stats.huge = pages.huge_pages * PAGE_SIZE;
     stats.huge_count = pages.huge_spans;
     stats.live += stats.large + stats.huge;
     stats.live_objects += stats.large_count + stats.huge_count;
-    stats.free_dirty = pages.dirty_pages * PAGE_SIZE;
-    stats.free_clean = (pages.free_pages - pages.dirty_pages) * PAGE_SIZE;
+    stats.free_dirty = pages.dirty_pages * PAGE_SIZE + touched;
+    stats.free_clean = (pages.free_pages - pages.dirty_pages) * PAGE_SIZE + kept - touched;
     stats.metadata = pages.record_live_bytes + caches;
     stats.metadata_free = pages.record_bytes - pages.record_live_bytes;
     stats.mapped = pages.reserved_pages * PAGE_SIZE + stats.huge + pages.record_bytes;
