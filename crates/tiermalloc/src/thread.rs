@@ -144,13 +144,11 @@ fn fresh() -> Option<NonNull<ThreadCache>> {
 /// As many shards as are configured, or else one for so many processors as the program could run on when it began, as
 /// far as what caches may hold is worth dividing.
 fn most_shards() -> usize {
-    match config::get().shards {
-        0 => {
-            let processors = PROCESSORS.load(Ordering::Relaxed) / FOR_EACH;
-            processors.min(BUDGET.total() / WORTH_A_SHARD)
-        }
+    let shards = match config::get().shards {
+        0 => PROCESSORS.load(Ordering::Relaxed) / FOR_EACH,
         shards => shards,
-    }
+    };
+    shards.min(BUDGET.total() / WORTH_A_SHARD)
 }
 
 /// The number by which the calling thread's shard of the central cache is found.

@@ -50,8 +50,8 @@ pub const C: &[Entry] = &[
     many("bulk-32-fifo", "4000 malloc of 32 bytes, free in order", 50, 4000, 42.5),
     many("bulk-32-lifo", "4000 malloc of 32 bytes, free in reverse", 50, 4000, 43.5),
     many("bulk-32-random", "4000 malloc of 32 bytes, free at random", 50, 4000, 43.5),
-    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 573.0),
-    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 573.0),
+    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 581.0),
+    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 581.0),
     many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 549.0),
     many("handed", "1000 malloc, free on another thread", 200, 1000, 68.5),
 ];
