@@ -7,6 +7,14 @@ use super::{figures, tables};
 use crate::record::{Line, PeerNote, Section, Series};
 use crate::summary::{Matrix, Metric};
 
+/// From where a series goes, as its command says, to the root of the repository.
+fn way_up(command: &str) -> String {
+    let mut words = command.split_whitespace().skip_while(|&word| word != "--out").skip(1);
+    "../".repeat(
+        words.next().map_or(2, |dir| dir.split('/').filter(|part| !part.is_empty()).count()),
+    )
+}
+
 /// The page, in Markdown.
 pub fn markdown(lines: &[Line], series: &Series, matrices: &[Matrix]) -> String {
     let mut page = String::new();
@@ -18,10 +26,12 @@ pub fn markdown(lines: &[Line], series: &Series, matrices: &[Matrix]) -> String 
     put(&format!(
         "Made by `{}` on {}; the same raw data (`runs.jsonl`, every single run) makes this page again with \
          `cargo xtask bench --render`. What the rows do and how to read the figures: \
-         [benches/README.md](../../benches/README.md). Less is better everywhere; ratios are of medians; the best \
+         [benches/README.md]({}benches/README.md). Less is better everywhere; ratios are of medians; the best \
          of a row is bold; *spread* is the distance of the quartiles in parts of the median, the middle one of the \
          row's cells. `cells.csv` has minimum, quartiles and maximum of every cell.\n",
-        series.command, series.date
+        series.command,
+        series.date,
+        way_up(&series.command)
     ));
     for matrix in matrices {
         put(&section(matrix));
