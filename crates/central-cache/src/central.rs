@@ -7,7 +7,7 @@ use tiermalloc_size_class::{Class, index_in_span};
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
-use crate::shard::{Near, SHARDS, Shard};
+use crate::shard::{Near, SHARDS, Shard, is_used};
 use crate::transfer;
 use crate::{Chain, SpanSource};
 
@@ -109,7 +109,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
             let _widening = self.widening.lock();
             self.log.fetch_max(log, Ordering::Relaxed);
             // Nobody has left word of that while there was one shard.
-            for class in Class::all() {
+            for class in Class::all().filter(|&class| is_used(class)) {
                 let per_class = &self.shards[0].classes[class.id()];
                 per_class.note_spare(class, &per_class.spans.lock());
             }

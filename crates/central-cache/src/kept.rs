@@ -78,10 +78,18 @@ impl Kept {
         Some(span)
     }
 
-    /// Starts a new period for spans of so many pages and says how many nobody has wanted in the last one.
-    fn start_period(&mut self, pages: usize) -> u32 {
-        let idle = self.low_water[pages];
-        self.low_water[pages] = self.counts[pages] - idle;
+    /// The longest one.
+    fn pop_longest(&mut self) -> Option<NonNull<Span>> {
+        let pages = (1..LENGTHS).rev().find(|&pages| !self.heads[pages].is_null())?;
+        self.pop(pages)
+    }
+
+    /// Starts a new period and says how many of each length nobody has wanted in the last one.
+    fn start_period(&mut self) -> [u32; LENGTHS] {
+        let idle = self.low_water;
+        for (low, (count, idle)) in self.low_water.iter_mut().zip(self.counts.iter().zip(idle)) {
+            *low = count - idle;
+        }
         idle
     }
 }
@@ -177,10 +185,10 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         unsafe { source.free_span(span) }
     }
 
-    /// Frees up to so many kept spans of `pages` pages.
-    fn free_kept(self, pages: usize, spans: u32) {
-        for _ in 0..spans {
-            let Some(span) = self.shard().kept.lock().pop(pages) else { return };
+    /// Frees kept spans one by one, as long as `next` finds any.
+    fn free_kept(self, mut next: impl FnMut(&mut Kept) -> Option<NonNull<Span>>) {
+        loop {
+            let Some(span) = next(&mut self.shard().kept.lock()) else { return };
             // SAFETY: it was kept, and is nobody's.
             unsafe { self.central.source.free_span(span) };
         }
@@ -188,11 +196,14 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
 
     /// Frees those kept spans that nobody has wanted since the last call.
     ///
-    /// Cost: a lock for each length that spans have, and what it costs to free them.
+    /// Cost: a lock, and what it costs to free them.
     pub fn free_idle_spans(self) {
-        for pages in 1..LENGTHS {
-            let idle = self.shard().kept.lock().start_period(pages);
-            self.free_kept(pages, idle);
+        let idle = self.shard().kept.lock().start_period();
+        for (pages, mut idle) in idle.into_iter().enumerate().filter(|&(_, idle)| idle > 0) {
+            self.free_kept(|kept| {
+                idle = idle.checked_sub(1)?;
+                kept.pop(pages)
+            });
         }
     }
 }
@@ -200,9 +211,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
 impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// Frees all empty spans that shards keep.
     pub fn free_kept_spans(&self) {
-        for shard in self.each_shard() {
-            (1..LENGTHS).for_each(|pages| shard.free_kept(pages, u32::MAX));
-        }
+        self.each_shard().for_each(|shard| shard.free_kept(Kept::pop_longest));
     }
 
     /// Bytes of the empty spans that shards keep; a lock for each shard.

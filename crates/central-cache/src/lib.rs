@@ -31,7 +31,8 @@
 //! - C5: a span that a shard keeps has no object handed out, and is on its list alone.
 //!
 //! Locks: per class and shard one for the transfer cache and one for the spans, per shard one for the spans that it
-//! keeps; never two at once, nor one while the source is called or an object touched. Each class has its own
+//! keeps; never two at once, nor one while the source is called or an object touched. Who widens the cache has a lock
+//! for that, and those of the spans one after the other in it. Each class has its own
 //! cache lines.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -4,6 +4,7 @@
 use core::ops::Index;
 use std::vec::Vec;
 
+use tiermalloc_size_class::Class;
 use tiermalloc_sync::CachePadded;
 
 use crate::RawLock;
@@ -12,6 +13,11 @@ use crate::shard::PerClass;
 /// Ids of the classes that models use: of 64 bytes, 4 KiB, 28 KiB and 40 KiB. All others share the entry
 /// before them, in which nothing is ever put: what is looked at in passing is empty.
 const IDS: [usize; 4] = [4, 112, 156, 164];
+
+/// Whether models use a class.
+pub(crate) fn is_used(class: Class) -> bool {
+    IDS.contains(&class.id())
+}
 
 /// An entry for each class of [`IDS`], and one for the others.
 pub(crate) struct Classes<R: RawLock>(Vec<CachePadded<PerClass<R>>>);

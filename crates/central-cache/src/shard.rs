@@ -50,7 +50,13 @@ const _: () = assert!(size_of::<PerClass<tiermalloc_sync::RawFutexMutex>>() == 3
 #[cfg(not(tiermalloc_loom))]
 pub(crate) type Classes<R> = [CachePadded<PerClass<R>>; SLOTS];
 #[cfg(tiermalloc_loom)]
-pub(crate) use crate::modelled::Classes;
+pub(crate) use crate::modelled::{Classes, is_used};
+
+/// Whether a class has an entry of its own.
+#[cfg(not(tiermalloc_loom))]
+pub(crate) fn is_used(_: Class) -> bool {
+    true
+}
 
 /// Bytes in a shard's transfer caches; a moment old for whoever has no lock.
 pub(crate) struct Held {

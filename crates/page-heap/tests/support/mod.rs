@@ -5,6 +5,7 @@
 
 pub mod arena;
 mod check;
+mod live;
 pub mod model;
 mod runs;
 
