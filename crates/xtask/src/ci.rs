@@ -183,21 +183,30 @@ fn programs() -> Result {
     real_programs::run_quick(None)
 }
 
-/// The surface and the facade once more with shards, of which few processors have one, and in the other pools, and
-/// the real programs in the pools that ask the most of them.
+/// More shards than few processors have.
+const SHARDS: &str = "shards=8";
+
+/// The facade, and what of the surface threads have to do with, once more with shards; both in the other pools, and the
+/// real programs in the pools that ask the most of them.
 fn pools() -> Result {
-    for conf in ["shards=8", "pool=central", "pool=hardened", "pool=guarded", "pool=system"] {
+    let tests = |package: &str| {
+        Ok::<_, String>(cargo().dir(workspace::root()?).args(["test", "--package", package]))
+    };
+    tests("tiermalloc")?.env("TIERMALLOC_CONF", SHARDS).arg("--tests").run()?;
+    let some =
+        ["fork", "limits", "real_programs_quick", "semantics", "signals", "statistics", "threads"];
+    tests("tiermalloc-preload")?
+        .env("TIERMALLOC_TEST_CONF", SHARDS)
+        .args(some.iter().flat_map(|name| ["--test", name]))
+        .run()?;
+    for conf in ["pool=central", "pool=hardened", "pool=guarded", "pool=system"] {
         // The facade's tests are programs with the allocator in them, those of the surface start such.
         // In the slow pools `tests/pools.rs` of the latter has to do, which runs anyway.
-        let whole = !matches!(conf, "pool=guarded" | "pool=system");
+        let whole = matches!(conf, "pool=central" | "pool=hardened");
         let packages =
             [("tiermalloc", "TIERMALLOC_CONF"), ("tiermalloc-preload", "TIERMALLOC_TEST_CONF")];
         for (package, variable) in packages.into_iter().take(1 + usize::from(whole)) {
-            cargo()
-                .dir(workspace::root()?)
-                .env(variable, conf)
-                .args(["test", "--package", package, "--tests"])
-                .run()?;
+            tests(package)?.env(variable, conf).arg("--tests").run()?;
         }
     }
     real_programs::run_quick(Some("pool=hardened"))?;
