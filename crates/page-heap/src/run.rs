@@ -17,7 +17,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
     /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it, if
-    /// a free span at hand is long enough for all of them and no limit is set. Each of these is passed to `spare`: an object span without
+    /// a free span at hand is long enough for all of them, a dirty one where there is any dirty one that fits, and no limit is set. Each of these is passed to `spare`: an object span without
     /// a class, for [`recarve_objects`](Self::recarve_objects) or [`free_objects`](Self::free_objects).
     ///
     /// Cost: as for `alloc_objects`, and under the same lock a record for each further span.
@@ -30,9 +30,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let pages = class.pages();
         let more = more.min(MOST);
         let mut inner = self.inner.lock();
-        let found =
-            if more == 0 || inner.limits.any { None } else { inner.find(pages * (more + 1)) };
-        let Some(found) = found else {
+        let all = pages * (more + 1);
+        // What is dirty is used first: where there is only a shorter piece of that, one span is enough.
+        let found = match more == 0 || inner.limits.any {
+            true => None,
+            false if inner.dirty.find(pages).is_some() => inner.dirty.find(all),
+            false => inner.clean.find(all),
+        };
+        let Some(found) = found.map(NonNull::from) else {
             drop(inner);
             return self.alloc_objects(class);
         };
@@ -41,7 +46,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (from, (lo, hi)) = unsafe { (found.as_ref().start(), found.as_ref().dirty()) };
         let dirty = from + lo..from + hi;
         let is_clean = |span: &Span| span.end() <= dirty.start || dirty.end <= span.start();
-        let run = self.cut(&mut inner, pages * (more + 1), 1, State::Objects);
+        let run = self.cut(&mut inner, all, 1, State::Objects);
         let begun = inner.take_begun();
         let Some(run) = run else {
             drop(inner);

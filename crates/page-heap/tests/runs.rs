@@ -266,6 +266,25 @@ fn who_asks_for_more_than_is_at_hand_gets_one_span() {
 }
 
 #[test]
+fn a_short_piece_that_is_dirty_is_used_before_a_run_of_clean_ones() {
+    let class = class_of(10_240, 8).unwrap();
+    with_region(|heap, _, at| {
+        let (piece, wall) = (large(heap, class.pages()), large(heap, 1));
+        free(heap, piece);
+        let (first, spares) = run(heap, class, 3);
+        assert_eq!((first.address(), spares.len()), (at, 0));
+        // Nothing is dirty any more.
+        let (second, more) = run(heap, class, 3);
+        assert_eq!(more.len(), 3);
+        for span in more.into_iter().chain([first, second]) {
+            free_span(heap, span);
+        }
+        free(heap, wall);
+        is_one_free_span(heap, at);
+    });
+}
+
+#[test]
 fn no_more_come_at_once_than_are_promised() {
     let class = class_of(2048, 8).unwrap();
     assert_eq!(class.pages(), 1);
