@@ -313,7 +313,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// [`store`](Self::store) past the transfer cache: each object to the span that it lies in, whosesoever that is.
     ///
     /// # Errors
-    /// A mistake of the program; it and what is behind it are left alone.
+    /// A mistake of the program, as for [`Near::store`].
     ///
     /// # Safety
     /// As for `store`.

@@ -187,7 +187,9 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
         // Relaxed, here and below: numbers.
         let noted = self.central.noted.load(Ordering::Relaxed);
         let own = self.shard().held.noted.load(Ordering::Relaxed);
-        noted.wrapping_sub(own).wrapping_add(self.held_bytes())
+        let about = noted.wrapping_sub(own).wrapping_add(self.held_bytes());
+        // Who changes both numbers does so one after the other: for a moment there may be less than nothing.
+        (about as isize).max(0) as usize
     }
 
     /// Lets all shards know what this one holds, if that differs by much from what they know.
