@@ -126,7 +126,7 @@ static inline int is_aligned(const void *block, size_t alignment)
     return ((uintptr_t)block & (alignment - 1)) == 0;
 }
 
-/* A figure of /proc/self/status in KiB ("VmRSS:", "VmSize:"), read without stdio. */
+/* A figure of /proc/self/status, in KiB where it is one of memory ("VmRSS:", "Threads:"), read without stdio. */
 static inline long status_kib(const char *field)
 {
     char text[4096];
