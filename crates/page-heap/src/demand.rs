@@ -8,8 +8,9 @@
 //!   the size of a huge page, while three quarters of what is in use are small objects which have been handed out at one
 //!   time ([`PageHeap::with_touched`]): so it will be with these. What is longer, such as stacks and tables, may be touched
 //!   here and there only, and counts as if it was not; of a table of many blocks only as much as can lie in one that was begun.
-//! - for an allocation of blocks, when the last one that was freed had something in nearly all of its pages, as had
-//!   one that was not much shorter. One in [`TRIALS`] does without, so that there is something to go by.
+//! - for an allocation of blocks, when the last one that was freed had memory behind nearly all of its pages, as had
+//!   one that was not much shorter; where none tells so, when there is memory behind nearly all pages of the newest one.
+//!   One in [`TRIALS`] does without, so that there is something to go by.
 //!
 //! What goes back to the system goes back in whole blocks as far as the free span goes, and what has gone is advised
 //! against: otherwise the kernel would, sooner or later, fill the holes of a block with memory again.
@@ -18,7 +19,6 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE};
-use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -36,6 +36,8 @@ const OTHERS: usize = 4;
 pub(crate) const BLOCK: usize = 256;
 /// Pages of an allocation that are looked at when it is freed.
 const SAMPLES: usize = 8;
+/// Pages of an allocation from which on the block in which it ends is filled with it (8 MiB).
+const WITH_REST: usize = 4 * BLOCK;
 /// Between their places within their parts: the golden ratio's part of 2^32 (Knuth, volume 3, section 6.4).
 const GOLDEN: usize = 0x9e37_79b9;
 /// How many of them have to have something in them.
@@ -45,40 +47,43 @@ const SAMPLE: usize = 4096;
 /// What is not longer than so many times a dense one will be dense as well.
 const LONGER: usize = 4;
 /// Of so many dense ones one is left without huge pages.
-const TRIALS: u32 = 8;
+const TRIALS: u32 = 16;
 
-/// What is known of the program's longer allocations.
+/// What is known of the program's longer allocations. Under the heap's lock.
 pub(crate) struct Evidence {
     /// The longest of the dense ones since one was not (pages).
-    longest: AtomicUsize,
+    longest: usize,
     /// Allocations that asked.
-    turn: AtomicU32,
+    turn: u32,
+    /// The pages of the newest one that was fresh and is not made of huge pages.
+    newest: Range<usize>,
 }
 
 impl Evidence {
-    #[cfg(not(tiermalloc_loom))]
     pub(crate) const fn new() -> Self {
-        Self { longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
-    }
-
-    #[cfg(tiermalloc_loom)]
-    pub(crate) fn new() -> Self {
-        Self { longest: AtomicUsize::new(0), turn: AtomicU32::new(0) }
+        Self { longest: 0, turn: 0, newest: 0..0 }
     }
 
     /// Whether an allocation of so many pages will be filled, as far as is known.
     fn speaks_for(&self, pages: usize) -> bool {
-        // Relaxed, here and below: hints.
-        pages <= self.longest.load(Ordering::Relaxed).saturating_mul(LONGER)
-            && self.turn.fetch_add(1, Ordering::Relaxed) % TRIALS != TRIALS - 1
+        pages <= self.longest.saturating_mul(LONGER)
+    }
+
+    /// Whether it is the turn of one that does without.
+    fn is_trial(&mut self) -> bool {
+        self.turn = self.turn.wrapping_add(1);
+        self.turn % TRIALS == 0
     }
 
     /// Takes down whether an allocation was dense.
-    fn note(&self, pages: usize, dense: bool) {
-        if dense {
-            self.longest.fetch_max(pages, Ordering::Relaxed);
-        } else {
-            self.longest.store(0, Ordering::Relaxed);
+    fn note(&mut self, pages: usize, dense: bool) {
+        self.longest = if dense { self.longest.max(pages) } else { 0 };
+    }
+
+    /// The allocation that begins with a page is about to be freed.
+    pub(crate) fn forget(&mut self, start: usize) {
+        if self.newest.start == start {
+            self.newest = 0..0;
         }
     }
 }
@@ -101,16 +106,6 @@ pub(crate) fn beside(pages: usize) -> usize {
 /// The blocks that pages lie in.
 fn blocks_of(pages: &Range<usize>) -> Range<u32> {
     (pages.start / BLOCK) as u32..pages.end.div_ceil(BLOCK) as u32
-}
-
-/// Whether there is anything in the page at an address.
-///
-/// # Safety
-/// It is mapped, and may be read.
-unsafe fn holds_something(page: usize) -> bool {
-    let words = (page..page + SAMPLE).step_by(size_of::<u64>());
-    // SAFETY: passed on to the caller. Volatile: what a program frees while it writes there is its own affair.
-    words.map(|at| unsafe { (at as *const u64).read_volatile() }).any(|word| word != 0)
 }
 
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
@@ -136,6 +131,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (start, (lo, hi)) = (span.start(), span.dirty());
         let (whole, dirty) = (start..span.end(), start + lo..start + hi);
         let cut = start + head..start + head + pages;
+        let end = whole.end;
         let fresh = match dirty.is_empty() {
             true => whole,
             false if cut.end > dirty.end => dirty.end..whole.end,
@@ -147,12 +143,36 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
             return;
         }
-        // No further than the allocation goes: what comes behind it may be anything.
-        let inside = fresh.start.max(cut.start)..fresh.end.min(cut.end);
-        let blocks = blocks_begun(inside, &cut, BLOCK);
-        if !blocks.is_empty() && self.evidence.speaks_for(pages) {
+        // Dirty pages may have been none when they became so: between two dirty spans that met there may be a hole.
+        let mut blocks = blocks_begun(cut.clone(), &cut, BLOCK);
+        // What comes behind it may be anything: the block in which it ends only where that is little of it.
+        let rest = cut.end.next_multiple_of(BLOCK);
+        if pages >= WITH_REST && rest <= end && dirty.end <= cut.end {
+            blocks.end = rest;
+        }
+        let all_fresh = fresh.start <= cut.start && cut.end <= fresh.end;
+        if !blocks.is_empty()
+            && !inner.filled.has(&blocks_of(&blocks))
+            && self.is_to_be_filled(inner, cut, all_fresh)
+        {
             inner.begun = blocks;
         }
+    }
+
+    /// Whether an allocation of blocks will be filled, as far as is known: by those that were freed, or else by the newest
+    /// one, if there is memory behind nearly all of it by now.
+    fn is_to_be_filled(&self, inner: &mut Inner, cut: Range<usize>, all_fresh: bool) -> bool {
+        let evidence = &mut inner.evidence;
+        let newest = evidence.newest.clone();
+        if !evidence.speaks_for(cut.len())
+            && !newest.is_empty()
+            && self.is_filled(newest.start << PAGE_SHIFT, newest.len() << PAGE_SHIFT)
+        {
+            evidence.note(newest.len(), true);
+        }
+        let fill = evidence.speaks_for(cut.len()) && !evidence.is_trial();
+        evidence.newest = if all_fresh && !fill { cut } else { 0..0 };
+        fill
     }
 
     /// [`fill`](Self::fill) for objects of a class, if what is in use shows that such pages are touched.
@@ -240,36 +260,42 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// The mapping is the caller's.
     pub(crate) unsafe fn fill_mapping(&self, start: NonNull<u8>, bytes: usize) {
         let block = self.source.block_bytes();
-        if block == 0 || bytes < block || !self.evidence.speaks_for(bytes >> PAGE_SHIFT) {
+        if block == 0 || bytes < block {
             return;
         }
-        if !self.inner.lock().limits.any {
+        let first = start.as_ptr() as usize >> PAGE_SHIFT;
+        let mut inner = self.inner.lock();
+        let filled = !inner.limits.any
+            && self.is_to_be_filled(&mut inner, first..first + (bytes >> PAGE_SHIFT), true);
+        drop(inner);
+        if filled {
             // All of it: the system moves and lengthens what is one mapping.
             // SAFETY: passed on to the caller.
             unsafe { self.source.advise(start, bytes, true) };
         }
     }
 
-    /// Looks into some pages of a long allocation of the heap's that is about to be freed. Neither the first nor the
-    /// last, where some programs forbid access.
-    ///
-    /// # Safety
-    /// Nobody uses it any more.
+    /// Whether there is memory behind nearly all of an allocation that was fresh: looked at in some pages, neither the first
+    /// nor the last, one in each eighth, at distances that no program steps by. Nothing is touched.
+    #[cold]
+    fn is_filled(&self, start: usize, bytes: usize) -> bool {
+        let step = bytes / SAMPLES;
+        let pages = step / SAMPLE - 2;
+        let inside = |n: usize| 1 + (n + 1).wrapping_mul(GOLDEN) % pages;
+        let sample = |n: usize| ((start + n * step) & !(SAMPLE - 1)) + inside(n) * SAMPLE;
+        let there = (0..SAMPLES).filter(|&n| self.source.is_resident(sample(n)));
+        there.count() >= DENSE
+    }
+
+    /// Takes down what a long allocation of the heap's that is about to be freed was like.
     #[cold]
     #[inline(never)]
-    pub(crate) unsafe fn learn_from(&self, span: &Span) {
+    pub(crate) fn learn_from(&self, evidence: &mut Evidence, span: &Span) {
         // What consists of huge pages says nothing, nor do pages in which others have left something.
         if self.source.block_bytes() == 0 || span.is_filled() || !span.was_zeroed() {
             return;
         }
-        // One in each eighth, at distances that no program steps by.
-        let step = span.bytes() / SAMPLES;
-        let pages = step / SAMPLE - 2;
-        let inside = |n: usize| 1 + (n + 1).wrapping_mul(GOLDEN) % pages;
-        let page = |n: usize| ((span.address() + n * step) & !(SAMPLE - 1)) + inside(n) * SAMPLE;
-        // SAFETY: pages of a live span of the heap's.
-        let dense = (0..SAMPLES).filter(|&n| unsafe { holds_something(page(n)) }).count() >= DENSE;
-        self.evidence.note(span.pages(), dense);
+        evidence.note(span.pages(), self.is_filled(span.address(), span.bytes()));
     }
 
     /// The range `from..to` (bytes) of a free span that is to go back: in whole blocks as far as the span goes, because

@@ -25,6 +25,12 @@ impl Filled {
         self.ranges[..self.count].partition_point(|&(_, end)| end < block)
     }
 
+    /// Whether all of a range is there.
+    pub(crate) fn has(&self, range: &Range<u32>) -> bool {
+        let found = self.ranges[..self.count].get(self.first_reaching(range.start + 1));
+        found.is_some_and(|&(start, end)| start <= range.start && range.end <= end)
+    }
+
     /// Adds a range. `false`: there is no room for it.
     pub(crate) fn add(&mut self, range: Range<u32>) -> bool {
         let first = self.first_reaching(range.start);
@@ -119,6 +125,9 @@ mod tests {
                 }
                 prop_assert_eq!(&blocks(&filled), &model);
                 prop_assert!(is_in_order(&filled));
+                for range in [start..start + length, start + 1..start + 2, 0..1] {
+                    prop_assert_eq!(filled.has(&range), range.clone().all(|block| model.contains(&block)));
+                }
             }
         }
     }

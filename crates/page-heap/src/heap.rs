@@ -47,7 +47,6 @@ pub struct PageHeap<
     pub(crate) reserved: AtomicUsize,
     /// Whether more is committed than the soft limit.
     pub(crate) tight: AtomicBool,
-    pub(crate) evidence: CachePadded<Evidence>,
     /// Held while a region is added: whoever else lacks pages has some then.
     pub(crate) growing: Mutex<R, ()>,
     /// In lines of its own: what stands before it is read by everybody and hardly ever written.
@@ -68,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) beside: usize,
     /// Pages of the blocks that the last cut has begun; between two calls of `cut` none.
     pub(crate) begun: Range<usize>,
+    pub(crate) evidence: Evidence,
     pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
     pub(crate) low_water: usize,
@@ -89,6 +89,7 @@ impl Inner {
             filled: Filled::new(),
             beside: 0,
             begun: 0..0,
+            evidence: Evidence::new(),
             pace: Pace::new(),
             low_water: 0,
             looked_ms: 0,
@@ -154,7 +155,6 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
-            evidence: CachePadded::new(Evidence::new()),
             growing: Mutex::new(()),
             inner: CachePadded::new(Mutex::new(Inner::new())),
         }
@@ -171,7 +171,6 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             touched: None,
             reserved: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
-            evidence: CachePadded::new(Evidence::new()),
             growing: Mutex::new(()),
             inner: CachePadded::new(Mutex::new(Inner::new())),
         }
@@ -358,6 +357,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return Err(FreeError::NotAnAllocation);
         }
         record.set_state(State::Moving);
+        inner.evidence.forget(record.start());
         // SAFETY: the span is ours now (H1), and on no set.
         unsafe {
             self.map.clear(record.start(), 1);
@@ -366,7 +366,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 return Ok(());
             }
             if record.pages() >= BLOCK {
-                self.learn_from(record);
+                self.learn_from(&mut inner.evidence, record);
             }
             self.map.clear(record.end() - 1, 1);
             inner.stats.large_pages -= record.pages();

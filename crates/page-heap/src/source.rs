@@ -92,6 +92,12 @@ pub unsafe trait PageSource {
         let _ = (start, bytes, full);
     }
 
+    /// Whether there is memory behind the page at an address, which may be anybody's: a hint, and nothing is touched.
+    fn is_resident(&self, address: usize) -> bool {
+        let _ = address;
+        false
+    }
+
     /// Makes memory inaccessible, so that a touch ends the program at once. `false`: it cannot, and
     /// nothing has changed. Such memory is given back by `release` like any other.
     ///
@@ -154,6 +160,9 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
         // SAFETY: passed on to the caller.
         unsafe { (**self).advise(start, bytes, full) }
+    }
+    fn is_resident(&self, address: usize) -> bool {
+        (**self).is_resident(address)
     }
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: passed on to the caller.
@@ -356,6 +365,10 @@ unsafe impl PageSource for OsPages {
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
         // SAFETY: passed on to the caller. A kernel without huge pages says no, and nothing depends on it.
         unsafe { sys::advise_huge(start.as_ptr() as usize, bytes, full) };
+    }
+
+    fn is_resident(&self, address: usize) -> bool {
+        sys::is_resident(address & !(sys::os_page_size() - 1))
     }
 
     fn now_ms(&self) -> u64 {

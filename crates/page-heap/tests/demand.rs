@@ -180,18 +180,31 @@ fn under_a_hard_limit_nothing_is_asked_for() {
     });
 }
 
+/// The page of the arena where an allocation starts.
+fn page_of(arena: &Arena, at: usize) -> usize {
+    at / PAGE - arena.base_page()
+}
+
+/// Writes into every `each`th page of the system's.
+fn write(at: usize, pages: usize, each: usize) {
+    for page in (0..pages * 2).step_by(each) {
+        // SAFETY: callers pass an allocation of theirs.
+        unsafe { ((at + page * 4096 + 4000) as *mut u8).write(1) };
+    }
+}
+
 /// Takes an allocation of so many blocks in a place that has never been used, writes into every `each`th page, and
 /// frees it. Whether pages were asked for.
 fn long(heap: &Heap, arena: &Arena, blocks: usize, each: usize) -> bool {
     let at = large(heap, blocks * BLOCK);
     let advice = arena.take_advice();
     assert!(advice.iter().all(|(range, full)| *full && whole_blocks(range)), "{advice:?}");
-    let range = (at / PAGE - arena.base_page())..(at / PAGE - arena.base_page()) + blocks * BLOCK;
-    assert!(advice.iter().all(|(r, _)| range.start <= r.start && r.end <= range.end), "no further");
-    for page in (0..blocks * BLOCK * 2).step_by(each) {
-        // SAFETY: within the allocation, which is ours.
-        unsafe { ((at + page * 4096 + 4000) as *mut u8).write(1) };
-    }
+    let first = page_of(arena, at);
+    let last = first + blocks * BLOCK;
+    assert!(advice.iter().all(|(range, _)| first <= range.start), "not before");
+    let end = if blocks < 4 { last } else { last.next_multiple_of(BLOCK) };
+    assert!(advice.iter().all(|(range, _)| range.end <= end), "no further");
+    write(at, blocks * BLOCK, each);
     free(heap, at);
     heap.release_pages(usize::MAX);
     arena.take_advice();
@@ -199,15 +212,93 @@ fn long(heap: &Heap, arena: &Arena, blocks: usize, each: usize) -> bool {
 }
 
 #[test]
-fn a_long_allocation_is_filled_once_such_ones_have_been_and_one_in_eight_is_not() {
+fn a_long_allocation_is_filled_once_such_ones_have_been_and_one_in_sixteen_is_not() {
     with_blocks(|heap, arena| {
-        assert!(!long(heap, arena, 4, 1));
-        let filled = (0..32).filter(|_| long(heap, arena, 4, 1)).count();
-        assert_eq!(filled, 28);
-        assert!(!long(heap, arena, 17, 1), "more than four times as long");
+        assert!(!long(heap, arena, 3, 1));
+        let filled = (0..32).filter(|_| long(heap, arena, 3, 1)).count();
+        assert_eq!(filled, 30);
+        assert!(!long(heap, arena, 13, 1), "more than four times as long");
         // Those that are not show that the program has changed its ways.
-        assert!((0..8).filter(|_| long(heap, arena, 4, 40)).count() < 8);
-        assert!((0..16).all(|_| !long(heap, arena, 4, 40)));
+        assert!((0..16).filter(|_| long(heap, arena, 4, 40)).count() < 16);
+        assert!((0..32).all(|_| !long(heap, arena, 4, 40)));
+    });
+}
+
+#[test]
+fn the_newest_tells_where_none_was_freed() {
+    for (each, told) in [(1, true), (2, false)] {
+        with_blocks(|heap, arena| {
+            let first = large(heap, 3 * BLOCK);
+            assert_eq!(arena.take_advice(), []);
+            write(first, 3 * BLOCK, each);
+            large(heap, 4 * BLOCK);
+            assert_eq!(asked(&arena.take_advice()) > 0, told, "one page in {each}");
+        });
+    }
+}
+
+#[test]
+fn what_lies_where_the_newest_was_tells_nothing() {
+    with_blocks(|heap, arena| {
+        let first = large(heap, 3 * BLOCK);
+        free(heap, first);
+        // As an allocation of many would be, one after the other.
+        let pieces: Vec<_> = (0..24).map(|_| large(heap, BLOCK / 8)).collect();
+        assert!(pieces.contains(&first), "dirty pages come first");
+        pieces.iter().for_each(|&piece| write(piece, BLOCK / 8, 1));
+        large(heap, 4 * BLOCK);
+        assert_eq!(arena.take_advice(), []);
+    });
+}
+
+/// One free span of so many pages at least, of which none is dirty.
+fn one_free_span(heap: &Heap, arena: &Arena, pages: usize) {
+    let all = large(heap, pages);
+    free(heap, all);
+    heap.release_pages(usize::MAX);
+    arena.take_advice();
+}
+
+#[test]
+fn from_8_mib_on_the_block_in_which_an_allocation_ends_is_filled_with_it() {
+    for (pages, with) in [(4 * BLOCK - 10, false), (4 * BLOCK + 10, true)] {
+        with_blocks(|heap, arena| {
+            one_free_span(heap, arena, 12 * BLOCK);
+            assert!(!long(heap, arena, 4, 1));
+            let at = large(heap, pages);
+            let end = page_of(arena, at) + pages;
+            let advice = arena.take_advice();
+            let [(range, true)] = &advice[..] else { panic!("{advice:?}") };
+            assert_eq!(range.end > end, with, "{pages} pages: {range:?}");
+            assert_eq!(heap.stats().dirty_pages, range.end.saturating_sub(end));
+        });
+    }
+}
+
+#[test]
+fn a_hole_between_dirty_pages_is_filled_too_and_once() {
+    with_blocks(|heap, arena| {
+        one_free_span(heap, arena, 14 * BLOCK);
+        let parts = [3, 8, 3].map(|blocks| large(heap, blocks * BLOCK));
+        let [low, hole, high] = {
+            let mut sorted = parts;
+            sorted.sort_unstable();
+            sorted
+        };
+        assert_eq!((hole - low, high - hole), (3 * BLOCK * PAGE, 8 * BLOCK * PAGE), "side by side");
+        free(heap, hole);
+        heap.release_pages(usize::MAX);
+        write(low, 3 * BLOCK, 1);
+        write(high, 3 * BLOCK, 1);
+        free(heap, low);
+        free(heap, high);
+        for asks in [true, false] {
+            let at = large(heap, 11 * BLOCK);
+            assert!((low..high).contains(&at), "where it was");
+            let advice = arena.take_advice();
+            assert_eq!(asked(&advice) > 8 * BLOCK, asks, "{advice:?}");
+            free(heap, at);
+        }
     });
 }
 

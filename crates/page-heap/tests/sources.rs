@@ -110,6 +110,28 @@ fn the_kernel_gives_back_no_part_of_an_os_page() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn the_kernel_tells_behind_which_pages_there_is_memory() {
+    let source = OsPages::new();
+    let os = sys::os_page_size();
+    let place = source.reserve(whole(8 * PAGE)).unwrap();
+    let page = |n: usize| at(place) + n * os;
+    assert!(!source.is_resident(page(2)));
+    // SAFETY: ours.
+    unsafe { (page(2) as *mut u8).write(0) };
+    assert!(source.is_resident(page(2)) && source.is_resident(page(3) - 1), "zeroes count too");
+    assert!((&source).is_resident(page(2)));
+    assert!(!source.is_resident(page(1)) && !source.is_resident(page(3)));
+    // SAFETY: ours, and not used any more.
+    unsafe {
+        assert!(source.decommit(place, whole(8 * PAGE)));
+        assert!(!source.is_resident(page(2)));
+        assert!(source.release(place, whole(8 * PAGE)));
+    }
+    assert!(!source.is_resident(page(2)), "nor where nothing is");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn the_kernel_moves_a_mapping_onto_another_with_its_contents() {
     let source = OsPages::new();
     let (old, new) = (whole(64 * PAGE), whole(200 * PAGE));

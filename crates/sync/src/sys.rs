@@ -100,6 +100,15 @@ pub unsafe fn advise_huge(address: usize, bytes: usize, wanted: bool) -> bool {
     ok(unsafe { syscall(nr::MADVISE, [address, bytes, advice, 0, 0, 0]) }).is_some()
 }
 
+/// Whether there is memory behind the page of the system's that starts at an address, as far as the kernel says without
+/// being asked for the memory itself. `false` also where nothing is mapped. Touches nothing.
+pub fn is_resident(page: usize) -> bool {
+    let mut answer = 0u8;
+    // SAFETY: the kernel writes a byte for each page.
+    let known = ok(unsafe { syscall(nr::MINCORE, [page, 1, &raw mut answer as usize, 0, 0, 0]) });
+    known.is_some() && answer & 1 == 1
+}
+
 /// Resizes a mapping where it is. `false`: nothing has changed.
 ///
 /// # Safety

@@ -53,6 +53,8 @@ pub struct ThreadCache {
     /// Links of the registry, under its lock.
     pub(crate) previous: Cell<*mut ThreadCache>,
     pub(crate) next: Cell<*mut ThreadCache>,
+    /// Calls on the source for each class while it had no capacity, about: what earns it some.
+    pub(crate) calls: [Cell<u8>; SLOTS],
 }
 
 impl ThreadCache {
@@ -90,6 +92,7 @@ impl ThreadCache {
             flushes: Cell::new(0),
             previous: Cell::new(ptr::null_mut()),
             next: Cell::new(ptr::null_mut()),
+            calls: [const { Cell::new(0) }; SLOTS],
         }
     }
 

@@ -21,6 +21,7 @@ impl ThreadCache {
     pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
         for class in Class::all() {
             let id = class.id();
+            self.calls[id].set(self.calls[id].get() / 2);
             if self.aside_len[id].get() > 0 {
                 // SAFETY: the cache is the calling thread's own.
                 let flushed = unsafe { self.flush_aside(class, source)? };

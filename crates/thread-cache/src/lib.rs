@@ -82,6 +82,18 @@ pub unsafe trait ObjectSource {
     /// The chain owns its objects.
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse>;
 
+    /// [`store`](Self::store) of what is not to be kept anywhere on the way.
+    ///
+    /// # Errors
+    /// As for `store`.
+    ///
+    /// # Safety
+    /// As for `store`.
+    unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.store(class, chain) }
+    }
+
     /// Bytes that stand behind the source, about: a thread's cache may hold a part of them. Without a bound
     /// where nobody says.
     fn reserved_bytes(&self) -> usize {
@@ -122,6 +134,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
         // SAFETY: passed on to the caller.
         unsafe { Near::store(*self, class, chain) }
     }
+    unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.central().store_to_spans(class, chain) }
+    }
     #[inline]
     fn reserved_bytes(&self) -> usize {
         self.central().source().reserved_bytes()
@@ -153,6 +169,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn store(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.near(0).store(class, chain) }
+    }
+    unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.store_to_spans(class, chain) }
     }
     #[inline]
     fn reserved_bytes(&self) -> usize {

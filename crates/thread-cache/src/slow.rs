@@ -25,6 +25,9 @@ pub(crate) const STEPS: u32 = 4096;
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
 const LINES: usize = 8;
+/// Bytes of an object for each of which the source has to be called on once for its class before the bin gets room,
+/// and half of which the next scavenge forgets; at most 255 times.
+const EARNED: usize = if cfg!(tiermalloc_loom) { 1 << 20 } else { 256 };
 /// Bins looked at when unused room is collected.
 const LOOK_AT: usize = 16;
 
@@ -56,6 +59,7 @@ impl ThreadCache {
         let capacity = self.capacity[id].get() as usize;
         let first = if class.size() < LINE { LINES.min(batch) } else { 1 };
         let more = match capacity {
+            0 if self.is_rare(class) => 0,
             0 => first,
             _ if capacity < batch => capacity.min(batch - capacity),
             _ => batch,
@@ -107,6 +111,13 @@ impl ThreadCache {
             // SAFETY: passed on to the caller.
             return unsafe { store_one(class, object, source) };
         }
+        if capacity == 0 && self.is_rare(class) {
+            // SAFETY: passed on to the caller.
+            return unsafe {
+                Chain::link(object, ptr::null_mut());
+                source.send_home(class, Chain { head: object, count: 1 })
+            };
+        }
         if self.room[id].get() == 0 && capacity < batch {
             let more = capacity.clamp(1, batch - capacity);
             self.enlarge(class, more, source, budget, registry);
@@ -123,6 +134,15 @@ impl ThreadCache {
             }
         }
         Ok(())
+    }
+
+    /// Whether a class without capacity has not been called for often enough yet, in view of what one of its objects that waits
+    /// in vain costs; counts the call.
+    fn is_rare(&self, class: Class) -> bool {
+        let calls = &self.calls[class.id()];
+        let rare = (calls.get() as usize) < (class.size() / EARNED).min(u8::MAX as usize);
+        calls.set(calls.get() + rare as u8);
+        rare
     }
 
     /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time.

@@ -48,6 +48,8 @@ fn the_first_refill_fetches_one_object_or_whole_lines_and_each_further_one_twice
         let source = Objects::new();
         let thread = Thread::new(&source, &budget, &registry);
         let mut kept = Vec::new();
+        thread.earn(class);
+        source.forget();
         while source.books().fetches.len() < 9 {
             kept.push(thread.alloc(class));
             thread.check_bounds();
@@ -84,6 +86,7 @@ fn a_thread_that_only_frees_keeps_a_batch_and_sends_whole_batches() {
     for class in [16, 1024, 8192, 28672, 262144].map(class_of_size) {
         let batch = class.batch();
         let all: Vec<_> = (0..10 * batch).map(|_| maker.alloc(class)).collect();
+        freer.earn(class);
         source.forget();
         for object in all {
             freer.free(class, object);
@@ -108,6 +111,9 @@ fn the_first_foreign_object_of_a_class_smaller_than_a_line_goes_on_and_the_next_
     for class in classes() {
         let thread = Thread::new(&source, &budget, &registry);
         let foreign: [_; 4] = std::array::from_fn(|_| source.fetch_one(class));
+        if class.size() >= 256 {
+            thread.earn(class);
+        }
         source.forget();
         thread.free(class, foreign[0]);
         let alone = class.size() < 64;
@@ -148,7 +154,7 @@ fn after_each_fetch_that_brought_anything_way_is_made_for_its_class() {
     let class = class_of_size(2048);
     source.fault(Some(Fault::Refuse { n: 1, count: 1 }));
     assert!(thread.alloc(class).is_null());
-    let (last, object) = kept.pop().unwrap();
+    let (last, object) = kept.swap_remove(0);
     thread.free(last, object);
     kept.push((last, thread.alloc(last)));
     assert_eq!(source.books().ways, []);

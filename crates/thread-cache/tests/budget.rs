@@ -55,6 +55,7 @@ fn room_that_other_bins_do_not_use_is_taken_when_the_limit_is_reached() {
     let budget = Budget::new(64 * 1024, 64 * 1024);
     let thread = Thread::new(&source, &budget, &registry);
     let (first, second) = (class_of_size(1024), class_of_size(1040 + 48));
+    [first, second].into_iter().for_each(|class| thread.earn(class));
     // The first bin takes all of the limit as room, and holds nothing.
     let kept: Vec<_> = (0..95).map(|_| thread.alloc(first)).collect();
     assert_eq!(thread.cache.cached(first), 0);
@@ -167,6 +168,7 @@ fn a_thread_always_has_its_floor() {
     let budget = Budget::shared(0, MIB, 10_000);
     let thread = Thread::new(&source, &budget, &registry);
     let class = class_of_size(1024);
+    thread.earn(class);
     let all: Vec<_> = (0..30).map(|_| thread.alloc(class)).collect();
     all.into_iter().for_each(|object| thread.free(class, object));
     assert!(thread.cache.cached(class) > 4, "{}", thread.cache.cached(class));

@@ -55,6 +55,7 @@ fn a_pointer_into_an_object_is_reported_before_it_leaves_if_it_is_less_aligned_t
         let class = class_of_size(size);
         for place in 0..6 {
             let thread = Thread::new(&source, &budget, &registry);
+            thread.earn(class);
             let mut all: Vec<_> = (0..6).map(|_| thread.alloc(class)).collect();
             let inside = all[place].wrapping_add(offset);
             all[place] = inside;
@@ -136,6 +137,8 @@ fn a_pointer_freed_twice_in_a_row_is_reported_at_once_where_the_bin_is_full() {
     for class in classes().filter(|class| class.batch() == 1) {
         let source = Objects::new();
         let thread = Thread::new(&source, &budget, &registry);
+        thread.earn(class);
+        source.forget();
         let object = thread.alloc(class);
         thread.free(class, object);
         assert_eq!(thread.try_free(class, object), Err(Misuse::DoubleFree(object, class)));

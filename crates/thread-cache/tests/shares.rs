@@ -93,6 +93,7 @@ fn nobody_is_asked_who_has_hardly_more() {
         for thread in [&thread, &neighbour] {
             // SAFETY: the caches stay until they are removed below.
             unsafe { registry.add(NonNull::from(&*thread.cache)) };
+            thread.earn(class);
         }
         let its: Vec<_> =
             (0..shares * unit / class.size()).map(|_| neighbour.alloc(class)).collect();
@@ -131,6 +132,7 @@ fn a_bin_with_room_for_two_batches_takes_none_from_others() {
         for thread in [&thread, &neighbour] {
             // SAFETY: the caches stay until they are removed below.
             unsafe { registry.add(NonNull::from(&*thread.cache)) };
+            [class, other].into_iter().for_each(|class| thread.earn(class));
         }
         // More than the other one will have, so that it can be asked for some.
         let its: Vec<_> = (0..12 * unit / other.size()).map(|_| neighbour.alloc(other)).collect();

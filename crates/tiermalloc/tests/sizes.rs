@@ -5,7 +5,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout};
 
 use support::{alone, alone_in_tiers, resident};
-use tiermalloc::{Pool, Stats, TierMalloc, raw, stats};
+use tiermalloc::{Pool, Stats, TierMalloc, raw, stats, trim};
 use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE, by_size, class_of};
 
 #[global_allocator]
@@ -34,7 +34,10 @@ fn sizes_above_256_kib_bypass_the_caches_and_the_biggest_go_straight_to_the_os()
         || {
             // SAFETY: every pointer is used between its allocation and its end.
             unsafe {
-                // The largest object of a class takes the road of the caches.
+                // The largest object of a class takes the road of the caches, once it is called for often.
+                (0..128).for_each(|_| raw::free(raw::malloc(MAX_SIZE)));
+                raw::free(raw::malloc(MAX_SIZE));
+                trim(0);
                 let before = stats();
                 let block = raw::malloc(MAX_SIZE);
                 raw::free(block);

@@ -336,7 +336,7 @@ fn four() -> Vec<(usize, usize)> {
         let together = together.clone();
         std::thread::spawn(move || {
             together.wait();
-            let object = raw::malloc(5000);
+            let object = raw::malloc(200);
             // SAFETY: live, and not used any more.
             unsafe { raw::free(object) };
             together.wait();

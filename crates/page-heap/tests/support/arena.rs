@@ -336,6 +336,13 @@ unsafe impl PageSource for Arena {
         self.advice.borrow_mut().push((range, full));
     }
 
+    fn is_resident(&self, address: usize) -> bool {
+        address >= self.base
+            && address + 4096 <= self.base + self.bytes()
+            && self.is_mapped((address - self.base) / PAGE)
+            && !is_zero(address, 4096)
+    }
+
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let address = start.as_ptr() as usize;
         assert_eq!((address | bytes) % self.os_page, 0, "not in whole OS pages");

@@ -12,6 +12,7 @@ pub(crate) mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const MREMAP: usize = 25;
+    pub const MINCORE: usize = 27;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
@@ -37,6 +38,7 @@ pub(crate) mod nr {
     pub const CLONE: usize = 220;
     pub const MMAP: usize = 222;
     pub const MPROTECT: usize = 226;
+    pub const MINCORE: usize = 232;
     pub const MADVISE: usize = 233;
 }
 
@@ -97,6 +99,7 @@ mod portable {
         pub const MPROTECT: usize = 6;
         pub const GETPID: usize = 7;
         pub const KILL: usize = 8;
+        pub const MINCORE: usize = 9;
     }
 
     /// # Safety

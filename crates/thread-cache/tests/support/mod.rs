@@ -311,6 +311,17 @@ impl<'a, S: ObjectSource> Thread<'a, S> {
         unsafe { self.cache.flush_all(self.source) }.unwrap();
     }
 
+    /// Calls for a class until its bin may have room, and empties all bins.
+    pub fn earn(&self, class: Class) {
+        loop {
+            let object = self.alloc(class);
+            self.free(class, object);
+            if self.cache.cached(class) > 0 {
+                return self.flush_all();
+            }
+        }
+    }
+
     /// Objects in all bins, and their bytes.
     pub fn cached(&self) -> (usize, usize) {
         classes().fold((0, 0), |(objects, bytes), class| {
@@ -336,6 +347,11 @@ pub fn class_of_size(size: usize) -> Class {
     let class = tiermalloc_size_class::class_of(size, 8).unwrap();
     assert_eq!(class.size(), size, "no class of exactly this size");
     class
+}
+
+/// Calls on the source for a class before its bin gets room.
+pub fn calls_to_earn(class: Class) -> usize {
+    (class.size() / 256).min(255)
 }
 
 pub const MIB: usize = 1 << 20;
