@@ -25,8 +25,8 @@ use crate::lock::RawLock;
 use crate::source::PageSource;
 use crate::span::{Span, State};
 
-/// Pages of small objects from which on fresh blocks are made of huge pages (8 MiB).
-const GATE: usize = 1024;
+/// Pages of small objects from which on fresh blocks are made of huge pages (4 MiB).
+const GATE: usize = 512;
 /// The largest small object: of what is not longer than that, half is touched if any of it is, in pages of the system's
 /// (bytes). Buffers of 16 KiB for a thousand connections each are often used in their first page alone.
 pub(crate) const SMALL: usize = 8 << 10;
@@ -186,18 +186,19 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         pages: Range<usize>,
         end: usize,
     ) -> bool {
-        let wanted = !pages.is_empty() && class.size() <= SMALL && self.is_dense();
+        let others = if class.size() <= SMALL { OTHERS } else { 2 * OTHERS };
+        let wanted = !pages.is_empty() && self.is_dense(others);
         // SAFETY: passed on to the caller.
         wanted && unsafe { self.fill(pages, end) }
     }
 
     #[cold]
-    fn is_dense(&self) -> bool {
+    fn is_dense(&self, others: usize) -> bool {
         // Without the heap's lock: whoever is asked has locks of his own.
         let touched = self.touched.map_or(0, |touched| touched(SMALL) >> PAGE_SHIFT);
         let inner = self.inner.lock();
         let in_use = inner.stats.object_pages + inner.beside;
-        touched >= GATE && touched + in_use / OTHERS >= in_use
+        touched >= GATE && touched + in_use / others >= in_use
     }
 
     /// Asks the source to fill pages that were begun by a cut up to the page `end`, if there is room to remember them by.

@@ -14,8 +14,10 @@ use tiermalloc_size_class::{Class, class_of};
 
 /// Pages of a huge page: 2 MiB.
 const BLOCK: usize = 256;
-/// Pages of small objects from which on fresh blocks are asked for: 8 MiB.
-const GATE: usize = 1024;
+/// Pages of small objects from which on fresh blocks are asked for: 4 MiB.
+const GATE: usize = 512;
+/// Pages of which a test fills some times as many.
+const BULK: usize = 1024;
 
 type Advice = Vec<(Range<usize>, bool)>;
 
@@ -48,7 +50,9 @@ fn fill_up(heap: &Heap, class: Class, pages: usize, share: usize) -> Vec<&'stati
     while heap.stats().object_pages < pages {
         // SAFETY: the record stays while the heap does, which is as long as the test.
         spans.push(unsafe { heap.alloc_objects(class).expect("memory").as_ref() });
-        TOUCHED.set(heap.stats().object_pages * PAGE / share * (share - 1));
+        if class.size() <= 8192 {
+            TOUCHED.set(TOUCHED.get() + class.pages() * PAGE / share * (share - 1));
+        }
     }
     spans
 }
@@ -74,7 +78,7 @@ fn a_small_heap_asks_for_nothing_and_a_large_one_for_each_block_once_before_it_i
             fill_up(heap, small(), GATE, 100).iter().map(|span| pages_of(arena, span)).collect();
         assert_eq!(arena.take_advice(), []);
         let mut blocks: Vec<Range<usize>> = Vec::new();
-        while heap.stats().object_pages < 6 * GATE {
+        while heap.stats().object_pages < 6 * BULK {
             let next = heap.stats().object_pages + 1;
             for span in fill_up(heap, small(), next, 100) {
                 let span = pages_of(arena, span);
@@ -94,16 +98,16 @@ fn a_small_heap_asks_for_nothing_and_a_large_one_for_each_block_once_before_it_i
         }
         // The ends of regions are not whole blocks.
         let pages: usize = blocks.iter().map(Range::len).sum();
-        assert!(pages > 3 * GATE, "{pages}");
+        assert!(pages > 3 * BULK, "{pages}");
     });
 }
 
 #[test]
 fn the_rest_of_a_block_counts_as_dirty_and_is_used_next() {
     with_blocks(|heap, arena| {
-        fill_up(heap, small(), GATE, 100);
+        fill_up(heap, small(), BULK, 100);
         let mut seen = 0;
-        while heap.stats().object_pages < 5 * GATE {
+        while heap.stats().object_pages < 5 * BULK {
             let before = heap.stats();
             let next = heap.stats().object_pages + 1;
             let spans = fill_up(heap, small(), next, 100);
@@ -128,7 +132,7 @@ fn the_rest_of_a_block_counts_as_dirty_and_is_used_next() {
 fn objects_that_are_not_touched_are_no_reason() {
     for (share, reason) in [(3, false), (6, true)] {
         with_blocks(|heap, arena| {
-            fill_up(heap, small(), 5 * GATE, share);
+            fill_up(heap, small(), 5 * BULK, share);
             assert_eq!(asked(&arena.take_advice()) > 0, reason, "one in {share}");
         });
     }
@@ -137,35 +141,50 @@ fn objects_that_are_not_touched_are_no_reason() {
 #[test]
 fn nor_are_longer_ones_or_allocations_of_pages_which_may_be_touched_here_and_there_only() {
     with_blocks(|heap, arena| {
-        let (just, longer) =
-            (class_of(8192, 8).expect("a class"), class_of(8200, 8).expect("a class"));
-        fill_up(heap, longer, 3 * GATE, 100);
+        let longer = class_of(8200, 8).expect("a class");
+        fill_up(heap, longer, 3 * BULK, 100);
         assert_eq!(arena.take_advice(), [], "it is not asked for these");
-        fill_up(heap, just, 4 * GATE, 100);
+    });
+    with_blocks(|heap, arena| {
+        let just = class_of(8192, 8).expect("a class");
+        fill_up(heap, just, 2 * BULK, 100);
         assert!(asked(&arena.take_advice()) > 0, "but for these");
     });
     with_blocks(|heap, arena| {
-        fill_up(heap, small(), 2 * GATE, 100);
+        fill_up(heap, small(), 2 * BULK, 100);
         arena.take_advice();
         let mut stacks = Vec::new();
-        while heap.stats().large_pages < 2 * GATE {
+        while heap.stats().large_pages < 2 * BULK {
             stacks.push(large(heap, 64));
         }
-        fill_up(heap, small(), 4 * GATE, 100);
+        fill_up(heap, small(), 4 * BULK, 100);
         assert_eq!(arena.take_advice(), [], "too much else is in use");
         stacks.into_iter().for_each(|stack| free(heap, stack));
-        fill_up(heap, small(), 7 * GATE, 10);
+        fill_up(heap, small(), 7 * BULK, 10);
         assert!(asked(&arena.take_advice()) > 0, "no longer");
     });
 }
 
 #[test]
+fn longer_ones_are_where_nearly_all_is_small_and_touched() {
+    for (share, reason) in [(6, false), (100, true)] {
+        with_blocks(|heap, arena| {
+            fill_up(heap, small(), 4 * BULK, share);
+            assert!(asked(&arena.take_advice()) > 0);
+            let longer = class_of(10_000, 8).expect("a class");
+            fill_up(heap, longer, 4 * BULK + 300, share);
+            assert_eq!(asked(&arena.take_advice()) > 0, reason, "one in {share}");
+        });
+    }
+}
+
+#[test]
 fn one_long_allocation_spoils_one_block_and_no_more() {
     with_blocks(|heap, arena| {
-        let table = large(heap, 2 * GATE);
+        let table = large(heap, 2 * BULK);
         // SAFETY: live, and ours.
-        assert!(unsafe { heap.resize_large(table, 2 * GATE - 10) });
-        fill_up(heap, small(), 2 * GATE, 100);
+        assert!(unsafe { heap.resize_large(table, 2 * BULK - 10) });
+        fill_up(heap, small(), 2 * BULK, 100);
         assert!(asked(&arena.take_advice()) > 0);
         free(heap, table);
     });
@@ -175,7 +194,7 @@ fn one_long_allocation_spoils_one_block_and_no_more() {
 fn under_a_hard_limit_nothing_is_asked_for() {
     with_blocks(|heap, arena| {
         heap.set_hard_limit(60 << 20);
-        fill_up(heap, small(), 4 * GATE, 100);
+        fill_up(heap, small(), 4 * BULK, 100);
         assert_eq!(arena.take_advice(), []);
     });
 }
@@ -320,7 +339,7 @@ fn what_others_have_left_in_used_pages_is_no_evidence() {
 #[test]
 fn what_goes_back_goes_in_whole_blocks_and_is_not_to_be_filled_again() {
     with_blocks(|heap, arena| {
-        let spans = fill_up(heap, small(), 5 * GATE, 100);
+        let spans = fill_up(heap, small(), 5 * BULK, 100);
         let filled: Vec<_> = arena.take_advice().into_iter().map(|(range, _)| range).collect();
         // All but every 40th, so that there are blocks without a free end.
         for (n, span) in spans.iter().enumerate() {

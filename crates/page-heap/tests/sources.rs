@@ -119,7 +119,7 @@ fn the_kernel_tells_behind_which_pages_there_is_memory() {
     // SAFETY: ours.
     unsafe { (page(2) as *mut u8).write(0) };
     assert!(source.is_resident(page(2)) && source.is_resident(page(3) - 1), "zeroes count too");
-    assert!((&source).is_resident(page(2)));
+    assert!((&&source).is_resident(page(2)));
     assert!(!source.is_resident(page(1)) && !source.is_resident(page(3)));
     // SAFETY: ours, and not used any more.
     unsafe {
