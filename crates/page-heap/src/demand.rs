@@ -6,7 +6,7 @@
 //!
 //! - for small objects, when the heap has run through all that was free and begins a *block* of whole fresh pages, of
 //!   the size of a huge page, while three quarters of what is in use are small objects which have been handed out at one
-//!   time ([`PageHeap::with_touched`]): so it will be with these. What is longer, such as stacks and tables, may be touched
+//!   time ([`PageHeap::with_touched`]): so it will be with these; for longer ones, while seven eighths are. What is longer, such as stacks and tables, may be touched
 //!   here and there only, and counts as if it was not; of a table of many blocks only as much as can lie in one that was begun.
 //! - for an allocation of blocks, when the last one that was freed had memory behind nearly all of its pages, as had
 //!   one that was not much shorter; where none tells so, when there is memory behind nearly all pages of the newest one.

@@ -71,6 +71,24 @@ pub mod cell {
     pub use loom::cell::Cell;
 }
 
+/// Asks the processor for the cache line at an address, which may be anything, null among it: a hint.
+#[inline(always)]
+pub fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing and faults never; every processor of the architecture has it.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = address;
+}
+
 /// Tells the processor (or loom's scheduler) that this is a turn of a spin loop.
 #[inline]
 pub fn spin_hint() {

@@ -292,6 +292,19 @@ fn the_page_size_is_the_kernels_and_the_clock_goes_forward() {
     std::thread::sleep(Duration::from_millis(30));
     let passed = sys::now_ms() - before;
     assert!((10..10_000).contains(&passed), "{passed} ms");
+    let (before, asked, after) = (sys::now_ms(), sys::now_ms_once(), sys::now_ms());
+    assert!((before..=after).contains(&asked), "{before} {asked} {after}");
+}
+
+#[test]
+fn any_address_may_be_fetched_ahead() {
+    let own = 7u64;
+    for address in
+        [core::ptr::null(), (&raw const own).cast(), usize::MAX as *const u8, 4096 as *const u8]
+    {
+        tiermalloc_sync::prefetch(address);
+    }
+    assert_eq!(own, 7);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tiermalloc_central_cache::CentralCache;
 use tiermalloc_central_cache::Chain;
 use tiermalloc_size_class::{Class, SLOTS};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::prefetch;
 
 use crate::Budget;
 use crate::slow::STEPS;
@@ -108,7 +109,10 @@ impl ThreadCache {
             let head = (&raw const (*this).heads).cast::<Cell<*mut u8>>().add(id);
             let object = (*head).get();
             if !object.is_null() {
-                (*head).set(Chain::next(object));
+                let next = Chain::next(object);
+                (*head).set(next);
+                // Its link is what the next call waits for: it may lie in another processor's cache by now.
+                prefetch(next);
                 let room = (&raw const (*this).room).cast::<Cell<u32>>().add(id);
                 (*room).set((*room).get().wrapping_add(1));
             }

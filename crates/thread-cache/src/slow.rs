@@ -26,8 +26,10 @@ const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
 const LINES: usize = 8;
 /// Bytes of an object for each of which the source has to be called on once for its class before the bin gets room,
-/// and half of which the next scavenge forgets; at most 255 times.
+/// and half of which the next scavenge forgets,
 const EARNED: usize = if cfg!(tiermalloc_loom) { 1 << 20 } else { 256 };
+/// at most so many times: a fair part of the steps between two scavenges for each class that a program uses all the time.
+const MOST_CALLS: usize = 128;
 /// Bins looked at when unused room is collected.
 const LOOK_AT: usize = 16;
 
@@ -140,7 +142,7 @@ impl ThreadCache {
     /// in vain costs; counts the call.
     fn is_rare(&self, class: Class) -> bool {
         let calls = &self.calls[class.id()];
-        let rare = (calls.get() as usize) < (class.size() / EARNED).min(u8::MAX as usize);
+        let rare = (calls.get() as usize) < (class.size() / EARNED).min(MOST_CALLS);
         calls.set(calls.get() + rare as u8);
         rare
     }
@@ -366,7 +368,7 @@ unsafe fn store_one(
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
 /// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
 /// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of two); so is the early end of a list that was cut inside a circle before. A pointer
+/// at powers of four); so is the early end of a list that was cut inside a circle before. A pointer
 /// into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
@@ -382,7 +384,7 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
     let mut addresses = head as usize;
     while step < count {
         let mark = last;
-        let next_mark = count.min(2 * step);
+        let next_mark = count.min(4 * step);
         let mut follow = || {
             // SAFETY: there are `count` objects.
             let next = unsafe { Chain::next(last) };

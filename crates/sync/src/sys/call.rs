@@ -21,6 +21,7 @@ pub(crate) mod nr {
     pub const ARCH_PRCTL: usize = 158;
     pub const FUTEX: usize = 202;
     pub const SCHED_GETAFFINITY: usize = 204;
+    pub const CLOCK_GETTIME: usize = 228;
 }
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
@@ -29,6 +30,7 @@ pub(crate) mod nr {
     pub const WRITE: usize = 64;
     pub const EXIT: usize = 93;
     pub const FUTEX: usize = 98;
+    pub const CLOCK_GETTIME: usize = 113;
     pub const SCHED_GETAFFINITY: usize = 123;
     pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;

@@ -351,7 +351,7 @@ pub fn class_of_size(size: usize) -> Class {
 
 /// Calls on the source for a class before its bin gets room.
 pub fn calls_to_earn(class: Class) -> usize {
-    (class.size() / 256).min(255)
+    (class.size() / 256).min(128)
 }
 
 pub const MIB: usize = 1 << 20;

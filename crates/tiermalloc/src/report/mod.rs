@@ -56,7 +56,7 @@ fn install_slow() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
-    let (config, now) = (config::get(), sys::now_ms());
+    let (config, now) = (config::get(), sys::now_ms_once());
     STARTED.store(now, Ordering::Relaxed);
     if config.stats & AT_EXIT != 0 && config.stats_file.is_empty() {
         place::keep_stderr();
