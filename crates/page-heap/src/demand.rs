@@ -44,7 +44,7 @@ const GOLDEN: usize = 0x9e37_79b9;
 const DENSE: usize = 7;
 /// Bytes of such a page: of the system's where there are blocks.
 const SAMPLE: usize = 4096;
-/// What is not longer than so many times a dense one will be dense as well.
+/// What is not longer than so many times a dense one will be dense as well, and so many times what was dense altogether.
 const LONGER: usize = 4;
 /// Of so many dense ones one is left without huge pages.
 const TRIALS: u32 = 16;
@@ -53,6 +53,10 @@ const TRIALS: u32 = 16;
 pub(crate) struct Evidence {
     /// The longest of the dense ones since one was not (pages).
     longest: usize,
+    /// Pages that were found dense since then, and those that were filled before the last such.
+    dense: usize,
+    /// Pages that were filled since the last was found dense.
+    filled: usize,
     /// Allocations that asked.
     turn: u32,
     /// The pages of the newest one that was fresh and is not made of huge pages.
@@ -61,23 +65,33 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) const fn new() -> Self {
-        Self { longest: 0, turn: 0, newest: 0..0 }
+        Self { longest: 0, dense: 0, filled: 0, turn: 0, newest: 0..0 }
     }
 
-    /// Whether an allocation of so many pages will be filled, as far as is known.
-    fn speaks_for(&self, pages: usize) -> bool {
-        pages <= self.longest.saturating_mul(LONGER)
+    /// Whether an allocation of so many pages will be filled, as far as is known; and takes down that it is. No more is
+    /// filled on somebody's word than some times what was found dense: so much may be wrong.
+    fn speaks_for(&mut self, pages: usize) -> bool {
+        let known = pages <= self.longest.saturating_mul(LONGER)
+            && self.filled + pages <= self.dense.saturating_mul(LONGER);
+        if known {
+            self.turn = self.turn.wrapping_add(1);
+        }
+        let speaks = known && self.turn % TRIALS != 0;
+        if speaks {
+            self.filled += pages;
+        }
+        speaks
     }
 
-    /// Whether it is the turn of one that does without.
-    fn is_trial(&mut self) -> bool {
-        self.turn = self.turn.wrapping_add(1);
-        self.turn % TRIALS == 0
-    }
-
-    /// Takes down whether an allocation was dense.
+    /// Takes down whether an allocation was dense; if it is, those that were filled before are as well.
     fn note(&mut self, pages: usize, dense: bool) {
-        self.longest = if dense { self.longest.max(pages) } else { 0 };
+        if dense {
+            self.longest = self.longest.max(pages);
+            self.dense = self.dense.saturating_add(pages).saturating_add(self.filled);
+        } else {
+            (self.longest, self.dense) = (0, 0);
+        }
+        self.filled = 0;
     }
 
     /// The allocation that begins with a page is about to be freed.
@@ -159,19 +173,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    /// Whether an allocation of blocks will be filled, as far as is known: by those that were freed, or else by the newest
-    /// one, if there is memory behind nearly all of it by now.
+    /// Whether an allocation of blocks will be filled, as far as is known: by those that were freed, and by the newest one
+    /// that was left as it is, if there is memory behind nearly all of it by now. While there is not, nobody knows.
     fn is_to_be_filled(&self, inner: &mut Inner, cut: Range<usize>, all_fresh: bool) -> bool {
         let evidence = &mut inner.evidence;
-        let newest = evidence.newest.clone();
-        if !evidence.speaks_for(cut.len())
-            && !newest.is_empty()
-            && self.is_filled(newest.start << PAGE_SHIFT, newest.len() << PAGE_SHIFT)
-        {
+        let newest = core::mem::replace(&mut evidence.newest, 0..0);
+        let waits = !newest.is_empty()
+            && !self.is_filled(newest.start << PAGE_SHIFT, newest.len() << PAGE_SHIFT);
+        if !newest.is_empty() && !waits {
             evidence.note(newest.len(), true);
         }
-        let fill = evidence.speaks_for(cut.len()) && !evidence.is_trial();
-        evidence.newest = if all_fresh && !fill { cut } else { 0..0 };
+        let fill = !waits && evidence.speaks_for(cut.len());
+        if !fill {
+            evidence.newest = if all_fresh { cut } else { newest };
+        }
         fill
     }
 
@@ -284,19 +299,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let pages = step / SAMPLE - 2;
         let inside = |n: usize| 1 + (n + 1).wrapping_mul(GOLDEN) % pages;
         let sample = |n: usize| ((start + n * step) & !(SAMPLE - 1)) + inside(n) * SAMPLE;
-        let there = (0..SAMPLES).filter(|&n| self.source.is_resident(sample(n)));
-        there.count() >= DENSE
+        let mut gone = (0..SAMPLES).filter(|&n| !self.source.is_resident(sample(n)));
+        gone.nth(SAMPLES - DENSE).is_none()
     }
 
     /// Takes down what a long allocation of the heap's that is about to be freed was like.
     #[cold]
     #[inline(never)]
-    pub(crate) fn learn_from(&self, evidence: &mut Evidence, span: &Span) {
+    pub(crate) fn learn_from(&self, inner: &mut Inner, span: &Span) {
         // What consists of huge pages says nothing, nor do pages in which others have left something.
-        if self.source.block_bytes() == 0 || span.is_filled() || !span.was_zeroed() {
+        let blocks = span.start().div_ceil(BLOCK) as u32..(span.end() / BLOCK) as u32;
+        if self.source.block_bytes() == 0 || !span.was_zeroed() || inner.filled.has_any(&blocks) {
             return;
         }
-        evidence.note(span.pages(), self.is_filled(span.address(), span.bytes()));
+        inner.evidence.note(span.pages(), self.is_filled(span.address(), span.bytes()));
     }
 
     /// The range `from..to` (bytes) of a free span that is to go back: in whole blocks as far as the span goes, because

@@ -31,6 +31,12 @@ impl Filled {
         found.is_some_and(|&(start, end)| start <= range.start && range.end <= end)
     }
 
+    /// Whether any of a range is there.
+    pub(crate) fn has_any(&self, range: &Range<u32>) -> bool {
+        let found = self.ranges[..self.count].get(self.first_reaching(range.start + 1));
+        found.is_some_and(|&(start, _)| start < range.end)
+    }
+
     /// Adds a range. `false`: there is no room for it.
     pub(crate) fn add(&mut self, range: Range<u32>) -> bool {
         let first = self.first_reaching(range.start);
@@ -127,6 +133,7 @@ mod tests {
                 prop_assert!(is_in_order(&filled));
                 for range in [start..start + length, start + 1..start + 2, 0..1] {
                     prop_assert_eq!(filled.has(&range), range.clone().all(|block| model.contains(&block)));
+                    prop_assert_eq!(filled.has_any(&range), range.clone().any(|block| model.contains(&block)));
                 }
             }
         }

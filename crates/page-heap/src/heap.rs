@@ -299,9 +299,8 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let span = span?;
         // SAFETY: the span is ours until it is handed out (H3).
         unsafe {
-            span.as_ref().set_filled(false);
             if !begun.is_empty() {
-                span.as_ref().set_filled(self.fill(begun, span.as_ref().end()));
+                self.fill(begun, span.as_ref().end());
             }
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
             self.map.set(start, 1, span, 0);
@@ -366,7 +365,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 return Ok(());
             }
             if record.pages() >= BLOCK {
-                self.learn_from(&mut inner.evidence, record);
+                self.learn_from(&mut inner, record);
             }
             self.map.clear(record.end() - 1, 1);
             inner.stats.large_pages -= record.pages();

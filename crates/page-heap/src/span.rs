@@ -56,7 +56,7 @@ pub struct Span {
     pages: Watched<u32>,
     state: AtomicU8,
     class: Watched<u8>,
-    /// The central cache's: which of its lists the span is on. Of a large or huge span: whether it is filled.
+    /// The central cache's: which of its lists the span is on.
     pub group: Cell<u8>,
     /// Bit 0: whether all of it was zero. Of an object span, above that: its owner.
     zeroed: Watched<u8>,
@@ -216,15 +216,6 @@ impl Span {
     /// Until the dirty interval is set anew.
     pub(crate) fn set_stuck(&self) {
         self.inline[1].set(1);
-    }
-
-    /// Whether the source was asked for huge pages behind a large or huge span. Its owner's.
-    pub(crate) fn is_filled(&self) -> bool {
-        self.group.get() != 0
-    }
-
-    pub(crate) fn set_filled(&self, filled: bool) {
-        self.group.set(filled as u8);
     }
 
     /// Bytes on either side of a huge allocation that belong to its mapping.

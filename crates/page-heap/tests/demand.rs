@@ -234,8 +234,11 @@ fn long(heap: &Heap, arena: &Arena, blocks: usize, each: usize) -> bool {
 fn a_long_allocation_is_filled_once_such_ones_have_been_and_one_in_sixteen_is_not() {
     with_blocks(|heap, arena| {
         assert!(!long(heap, arena, 3, 1));
-        let filled = (0..32).filter(|_| long(heap, arena, 3, 1)).count();
-        assert_eq!(filled, 30);
+        // As much as four times what was dense, and then one that tells.
+        let filled: Vec<_> = (0..30).map(|_| long(heap, arena, 3, 1)).collect();
+        assert_eq!(filled[..6], [true, true, true, true, false, true]);
+        assert_eq!(filled.iter().filter(|filled| **filled).count(), 28, "{filled:?}");
+        assert_eq!((0..64).filter(|_| long(heap, arena, 3, 1)).count(), 60);
         assert!(!long(heap, arena, 13, 1), "more than four times as long");
         // Those that are not show that the program has changed its ways.
         assert!((0..16).filter(|_| long(heap, arena, 4, 40)).count() < 16);
@@ -254,6 +257,56 @@ fn the_newest_tells_where_none_was_freed() {
             assert_eq!(asked(&arena.take_advice()) > 0, told, "one page in {each}");
         });
     }
+}
+
+#[test]
+fn no_more_is_filled_than_four_times_what_was_dense() {
+    with_blocks(|heap, arena| {
+        let first = large(heap, 2 * BLOCK);
+        write(first, 2 * BLOCK, 1);
+        // They are not written to, as far as anybody sees.
+        (0..4).for_each(|_| _ = large(heap, 5 * BLOCK));
+        let filled = asked(&arena.take_advice());
+        assert!((4 * BLOCK..=6 * BLOCK).contains(&filled), "{filled}");
+    });
+}
+
+#[test]
+fn while_the_one_that_is_to_tell_is_empty_nobody_knows() {
+    with_blocks(|heap, arena| {
+        let one = large(heap, 2 * BLOCK);
+        write(one, 2 * BLOCK, 1);
+        let filled: Vec<_> = (0..6)
+            .map(|_| {
+                arena.take_advice();
+                let at = large(heap, 2 * BLOCK);
+                let filled = asked(&arena.take_advice()) > 0;
+                (filled, at)
+            })
+            .collect();
+        let flags: Vec<_> = filled.iter().map(|(filled, _)| *filled).collect();
+        assert_eq!(flags, [true, true, true, true, false, false]);
+        // The last one is.
+        write(filled[5].1, 2 * BLOCK, 1);
+        large(heap, 2 * BLOCK);
+        assert!(asked(&arena.take_advice()) > 0);
+    });
+    // Nor where much was dense before.
+    with_blocks(|heap, arena| {
+        (0..40).for_each(|_| _ = long(heap, arena, 2, 1));
+        let fills = || {
+            let at = large(heap, 2 * BLOCK);
+            let filled = asked(&arena.take_advice()) > 0;
+            if filled {
+                free(heap, at);
+                heap.release_pages(usize::MAX);
+                arena.take_advice();
+            }
+            filled
+        };
+        assert!((0..16).any(|_| !fills()), "one that is to tell");
+        assert!((0..4).all(|_| !fills()));
+    });
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::{Budget, ObjectSource, ThreadCache};
 /// Objects of a bin that [`ThreadCache::verify`] looks at.
 const LOOKED_AT: usize = 256;
 
+/// One part in so many of a class's calls is forgotten at a scavenge, while its bin has no room.
+const FORGOTTEN: u8 = 8;
+
 /// Longest list that is believed of a cache whose thread a fork has cut off.
 const BELIEVED: usize = 1 << 16;
 
@@ -21,7 +24,10 @@ impl ThreadCache {
     pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
         for class in Class::all() {
             let id = class.id();
-            self.calls[id].set(self.calls[id].get() / 2);
+            if self.capacity[id].get() == 0 {
+                let calls = self.calls[id].get();
+                self.calls[id].set(calls - calls.div_ceil(FORGOTTEN));
+            }
             if self.aside_len[id].get() > 0 {
                 // SAFETY: the cache is the calling thread's own.
                 let flushed = unsafe { self.flush_aside(class, source)? };

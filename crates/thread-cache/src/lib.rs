@@ -94,6 +94,16 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
+    /// Called before the first object of some size is kept that others of its class were not: whether it is a live one, as
+    /// far as the source knows.
+    ///
+    /// # Errors
+    /// What a free of it would be reported as.
+    fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
+        let _ = (class, object);
+        Ok(())
+    }
+
     /// Bytes that stand behind the source, about: a thread's cache may hold a part of them. Without a bound
     /// where nobody says.
     fn reserved_bytes(&self) -> usize {
@@ -138,6 +148,9 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
         // SAFETY: passed on to the caller.
         unsafe { self.central().store_to_spans(class, chain) }
     }
+    fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
+        self.central().check_live(class, object)
+    }
     #[inline]
     fn reserved_bytes(&self) -> usize {
         self.central().source().reserved_bytes()
@@ -173,6 +186,9 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.store_to_spans(class, chain) }
+    }
+    fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
+        CentralCache::check_live(self, class, object)
     }
     #[inline]
     fn reserved_bytes(&self) -> usize {

@@ -26,7 +26,7 @@ const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
 const LINES: usize = 8;
 /// Bytes of an object for each of which the source has to be called on once for its class before the bin gets room,
-/// and half of which the next scavenge forgets,
+/// and some of which each scavenge forgets,
 const EARNED: usize = if cfg!(tiermalloc_loom) { 1 << 20 } else { 256 };
 /// at most so many times: a fair part of the steps between two scavenges for each class that a program uses all the time.
 const MOST_CALLS: usize = 128;
@@ -113,12 +113,16 @@ impl ThreadCache {
             // SAFETY: passed on to the caller.
             return unsafe { store_one(class, object, source) };
         }
-        if capacity == 0 && self.is_rare(class) {
-            // SAFETY: passed on to the caller.
-            return unsafe {
-                Chain::link(object, ptr::null_mut());
-                source.send_home(class, Chain { head: object, count: 1 })
-            };
+        if capacity == 0 && class.size() >= EARNED {
+            if self.is_rare(class) {
+                // SAFETY: passed on to the caller.
+                return unsafe {
+                    Chain::link(object, ptr::null_mut());
+                    source.send_home(class, Chain { head: object, count: 1 })
+                };
+            }
+            // Freed before, it may have gone home, where nobody would look when it lies here.
+            source.check_live(class, object)?;
         }
         if self.room[id].get() == 0 && capacity < batch {
             let more = capacity.clamp(1, batch - capacity);
@@ -368,7 +372,7 @@ unsafe fn store_one(
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
 /// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
 /// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of four); so is the early end of a list that was cut inside a circle before. A pointer
+/// at powers of four, the last of them the largest power of two); so is the early end of a list that was cut inside a circle before. A pointer
 /// into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
@@ -381,10 +385,13 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
         return Err(Misuse::DoubleFree(head, class));
     }
     let (mut last, mut step) = (head, 1);
+    // By fours, from the largest power of two below the count down.
+    let mut grow = if count > 1 && (count - 1).ilog2() % 2 == 1 { 1 } else { 2 };
     let mut addresses = head as usize;
     while step < count {
         let mark = last;
-        let next_mark = count.min(4 * step);
+        let next_mark = count.min(step << grow);
+        grow = 2;
         let mut follow = || {
             // SAFETY: there are `count` objects.
             let next = unsafe { Chain::next(last) };

@@ -120,6 +120,7 @@ mod portable {
                 nr::MPROTECT => libc::mprotect(a[0] as _, a[1], a[2] as i32) as isize,
                 nr::GETPID => libc::getpid() as isize,
                 nr::KILL => libc::kill(a[0] as i32, a[1] as i32) as isize,
+                nr::MINCORE => libc::mincore(a[0] as _, a[1], a[2] as _) as isize,
                 nr::FUTEX => {
                     libc::sched_yield();
                     0
