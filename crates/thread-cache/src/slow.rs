@@ -386,7 +386,7 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
     }
     let (mut last, mut step) = (head, 1);
     // By fours, from the largest power of two below the count down.
-    let mut grow = if count > 1 && (count - 1).ilog2() % 2 == 1 { 1 } else { 2 };
+    let mut grow = 2 - ((count - 1) | 1).ilog2() % 2;
     let mut addresses = head as usize;
     while step < count {
         let mark = last;
