@@ -6,11 +6,12 @@
 //!
 //! - for small objects, when the heap has run through all that was free and begins a *block* of whole fresh pages, of
 //!   the size of a huge page, while three quarters of what is in use are small objects which have been handed out at one
-//!   time ([`PageHeap::with_touched`]): so it will be with these; for longer ones, while seven eighths are. What is longer, such as stacks and tables, may be touched
-//!   here and there only, and counts as if it was not; of a table of many blocks only as much as can lie in one that was begun.
+//!   time ([`PageHeap::with_touched`]): so it will be with these; for longer ones, while seven eighths are. What is
+//!   longer, such as stacks and tables, may be touched here and there only, and counts as if it was not; of a table of many blocks only as much as can lie in one that was begun.
 //! - for an allocation of blocks, when the last one that was freed had memory behind nearly all of its pages, as had
-//!   one that was not much shorter; where none tells so, when there is memory behind nearly all pages of the newest one.
-//!   One in [`TRIALS`] does without, so that there is something to go by.
+//!   one that was not much shorter, or when there is memory behind nearly all pages of the newest one that was left as
+//!   it is. One in [`TRIALS`] is, and one whenever [`LONGER`] times as much was filled as was found so, so that there is
+//!   something to go by; while that one is empty, none is filled.
 //!
 //! What goes back to the system goes back in whole blocks as far as the free span goes, and what has gone is advised
 //! against: otherwise the kernel would, sooner or later, fill the holes of a block with memory again.
@@ -34,19 +35,19 @@ pub(crate) const SMALL: usize = 8 << 10;
 const OTHERS: usize = 4;
 /// Pages of a block (2 MiB).
 pub(crate) const BLOCK: usize = 256;
-/// Pages of an allocation that are looked at when it is freed.
+/// Pages of an allocation that are looked at.
 const SAMPLES: usize = 8;
 /// Pages of an allocation from which on the block in which it ends is filled with it (8 MiB).
 const WITH_REST: usize = 4 * BLOCK;
 /// Between their places within their parts: the golden ratio's part of 2^32 (Knuth, volume 3, section 6.4).
 const GOLDEN: usize = 0x9e37_79b9;
-/// How many of them have to have something in them.
+/// Behind how many of them there has to be memory.
 const DENSE: usize = 7;
 /// Bytes of such a page: of the system's where there are blocks.
 const SAMPLE: usize = 4096;
 /// What is not longer than so many times a dense one will be dense as well, and so many times what was dense altogether.
 const LONGER: usize = 4;
-/// Of so many dense ones one is left without huge pages.
+/// Of so many that would be filled one is left as it is.
 const TRIALS: u32 = 16;
 
 /// What is known of the program's longer allocations. Under the heap's lock.
@@ -185,7 +186,12 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         let fill = !waits && evidence.speaks_for(cut.len());
         if !fill {
-            evidence.newest = if all_fresh { cut } else { newest };
+            // What has told tells nothing more.
+            evidence.newest = match (all_fresh, waits) {
+                (true, _) => cut,
+                (false, true) => newest,
+                (false, false) => 0..0,
+            };
         }
         fill
     }

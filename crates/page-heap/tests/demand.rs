@@ -272,6 +272,27 @@ fn no_more_is_filled_than_four_times_what_was_dense() {
 }
 
 #[test]
+fn what_has_told_tells_nothing_more() {
+    with_blocks(|heap, arena| {
+        let used = large(heap, 9 * BLOCK);
+        let dense = large(heap, 2 * BLOCK);
+        write(dense, 2 * BLOCK, 1);
+        free(heap, used);
+        // More than four times as long, and not fresh.
+        for _ in 0..10 {
+            let again = large(heap, 9 * BLOCK);
+            assert_eq!(again, used);
+            free(heap, again);
+        }
+        large(heap, 9 * BLOCK);
+        assert_eq!(arena.take_advice(), []);
+        (0..2).for_each(|_| _ = large(heap, 5 * BLOCK));
+        let filled = asked(&arena.take_advice());
+        assert!((4 * BLOCK..=6 * BLOCK).contains(&filled), "{filled}");
+    });
+}
+
+#[test]
 fn while_the_one_that_is_to_tell_is_empty_nobody_knows() {
     with_blocks(|heap, arena| {
         let one = large(heap, 2 * BLOCK);

@@ -94,8 +94,8 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
-    /// Called before the first object of some size is kept that others of its class were not: whether it is a live one, as
-    /// far as the source knows.
+    /// Called before a cache keeps an object of a class of which it has sent others home just now: whether it is a live
+    /// one, as far as the source knows.
     ///
     /// # Errors
     /// What a free of it would be reported as.

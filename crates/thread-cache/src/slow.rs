@@ -113,20 +113,20 @@ impl ThreadCache {
             // SAFETY: passed on to the caller.
             return unsafe { store_one(class, object, source) };
         }
-        if capacity == 0 && class.size() >= EARNED {
-            if self.is_rare(class) {
-                // SAFETY: passed on to the caller.
-                return unsafe {
-                    Chain::link(object, ptr::null_mut());
-                    source.send_home(class, Chain { head: object, count: 1 })
-                };
-            }
-            // Freed before, it may have gone home, where nobody would look when it lies here.
-            source.check_live(class, object)?;
+        if capacity == 0 && self.is_rare(class) {
+            // SAFETY: passed on to the caller.
+            return unsafe {
+                Chain::link(object, ptr::null_mut());
+                source.send_home(class, Chain { head: object, count: 1 })
+            };
         }
         if self.room[id].get() == 0 && capacity < batch {
             let more = capacity.clamp(1, batch - capacity);
             self.enlarge(class, more, source, budget, registry);
+            if capacity == 0 && class.size() >= EARNED && self.room[id].get() > 0 {
+                // The first that stays. Freed before, it may have gone home, where nobody would look while it lies here.
+                source.check_live(class, object)?;
+            }
         }
         if self.room[id].get() == 0 {
             // SAFETY: the objects in the bin are ours.
@@ -372,8 +372,8 @@ unsafe fn store_one(
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
 /// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
 /// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of four, the last of them the largest power of two); so is the early end of a list that was cut inside a circle before. A pointer
-/// into an object is seen if it is less aligned than the objects are.
+/// at powers of two, here at every second one and at the last); so is the early end of a list that was
+/// cut inside a circle before. A pointer into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
