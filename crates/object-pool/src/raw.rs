@@ -94,6 +94,7 @@ impl RawPool {
     }
 
     #[cold]
+    #[unsafe(link_section = ".text.hot.tiermalloc")]
     fn add_chunk(&mut self, source: &impl ChunkSource) -> Option<()> {
         let start = source.alloc_chunk(self.chunk)?.as_ptr();
         let first = round_up(size_of::<Chunk>(), self.object.align());

@@ -108,6 +108,7 @@ macro_rules! operators {
         /// As the language asks: a pointer is null or from the operator new that goes with it, and is
         /// not used any more.
         #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".text.hot.tiermalloc")]
         #[allow(non_snake_case)]
         pub unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
             #[allow(unused_unsafe)]

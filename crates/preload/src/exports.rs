@@ -10,20 +10,24 @@ use facade::raw::MIN_ALIGN;
 use crate::{aligned, c, figures, info};
 
 /// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
-/// says.
+/// says, from that section of the library.
 macro_rules! export {
-    ($($($name:ident)+ ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $what:expr;)*) => {$(
-        export!(@each [$($name)+] ($($arg: $type),*) ($($result)?) $what);
+    (in $section:literal; $(
+        $($name:ident)+ ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $what:expr;
+    )*) => {$(
+        export!(@each $section [$($name)+] ($($arg: $type),*) ($($result)?) $what);
     )*};
-    (@each [$($name:ident)+] $args:tt $result:tt $what:expr) => {$(
-        export!(@one $name $args $result $what);
+    (@each $section:literal [$($name:ident)+] $args:tt $result:tt $what:expr) => {$(
+        export!(@one $section $name $args $result $what);
     )+};
-    (@one $name:ident ($($arg:ident: $type:ty),*) ($($result:ty)?) $what:expr) => {
+    (@one $section:literal
+        $name:ident ($($arg:ident: $type:ty),*) ($($result:ty)?) $what:expr) => {
         /// See the C library's documentation of this name.
         ///
         /// # Safety
         /// As C asks: pointers are null or live allocations, streams are open, results writable.
         #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
         pub unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
             #[allow(unused_unsafe)]
             // SAFETY: passed on to the caller.
@@ -36,7 +40,9 @@ macro_rules! export {
 
 type Pointer = *mut c_void;
 
+// What programs run all the time lies together with the rest of that (tiermalloc-sync says why).
 export! {
+    in ".text.hot.tiermalloc";
     malloc __libc_malloc (size: usize) -> Pointer = c::malloc(size);
     free cfree __libc_free __libc_cfree (pointer: Pointer) = c::free(pointer);
     // C23. Neither size nor alignment is believed, so that a wrong one never corrupts; the hardened
@@ -48,7 +54,6 @@ export! {
     realloc __libc_realloc (pointer: Pointer, size: usize) -> Pointer = c::realloc(pointer, size);
     reallocarray __libc_reallocarray (pointer: Pointer, count: usize, size: usize) -> Pointer =
         c::reallocarray(pointer, count, size);
-    malloc_usable_size (pointer: Pointer) -> usize = c::malloc_usable_size(pointer);
 
     posix_memalign __posix_memalign (pointer: *mut Pointer, align: usize, size: usize) -> c_int =
         aligned::posix_memalign(pointer, align, size);
@@ -57,7 +62,11 @@ export! {
         aligned::memalign(align, size);
     valloc __libc_valloc (size: usize) -> Pointer = aligned::valloc(size);
     pvalloc __libc_pvalloc (size: usize) -> Pointer = aligned::pvalloc(size);
+}
 
+export! {
+    in ".text.tiermalloc";
+    malloc_usable_size (pointer: Pointer) -> usize = c::malloc_usable_size(pointer);
     mallinfo () -> info::Mallinfo = info::mallinfo();
     mallinfo2 () -> info::Mallinfo2 = info::mallinfo2();
     malloc_stats () = info::malloc_stats();

@@ -15,6 +15,7 @@ use crate::cxx;
 /// It is also the moment to register the fork handlers. Before a fork, handlers run in the opposite
 /// order of their registration. Others' may allocate, or wait for somebody who does, so ours, which
 /// takes all locks, has to be the last one; and other libraries' constructors run before ours.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn at_relocation() -> usize {
     let register: usize;
     // SAFETY: reads an entry of the table that the loader has filled, or not yet.
@@ -85,6 +86,7 @@ struct Keep(*const usize);
 unsafe impl Sync for Keep {}
 
 /// At the start: the fork handlers, if it could not be done earlier, and the program's own operators.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn at_load() {
     facade::prepare_for_fork();
     // Also for a program that never allocates: what was asked for at its start or its end is for it, too.
@@ -95,6 +97,7 @@ extern "C" fn at_load() {
 /// At the end of the program, what its main thread has freed is looked at once (see
 /// [`facade::verify`]). When a `dlclose` takes the library away, threads must not call into it at
 /// their ends any more; what they have cached stays behind.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn at_unload() {
     facade::verify();
     facade::forget_threads();

@@ -105,6 +105,7 @@ fn rest(period: u64) {
 }
 
 #[cold]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn bring() -> bool {
     let now = sys::now_ms();
     if now < NOT_BEFORE.load(Ordering::Relaxed) {
@@ -125,6 +126,7 @@ pub(crate) fn begin() {
 }
 
 /// The thread.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn work() {
     let config = crate::config::get();
     let (delay, stays) = (config.release_delay.ms(), config.background == Background::On);

@@ -43,6 +43,7 @@ pub fn malloc_cached(size: usize) -> *mut u8 {
 
 /// [`malloc`] above 1 KiB.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn malloc_medium(size: usize) -> *mut u8 {
     if size > MAX_SIZE {
         return pools::alloc_pages(size, MIN_ALIGN);
@@ -75,6 +76,7 @@ pub(crate) fn alloc_after(size: usize, align: usize, before: impl FnOnce()) -> *
 }
 
 /// [`alloc`] at alignment 16 for who knows another way when there is no memory: null is all that it says.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) fn try_alloc(size: usize) -> *mut u8 {
     match class_of(size, MIN_ALIGN) {
         Some(class) => try_alloc_class(class, size, MIN_ALIGN),

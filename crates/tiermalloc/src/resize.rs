@@ -55,6 +55,7 @@ pub(crate) unsafe fn realloc_roomy(pointer: *mut u8, size: usize) -> *mut u8 {
 /// # Safety
 /// As for `raw::realloc`.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe fn move_roomy(pointer: *mut u8, old: usize, size: usize) -> *mut u8 {
     // A free that names the size may be held against the class.
     if pools::checks_sizes() {
@@ -99,6 +100,7 @@ fn stays(old: usize, size: usize) -> bool {
 /// # Safety
 /// As for `raw::realloc`.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe fn move_to(pointer: *mut u8, old: usize, size: usize, roomy: usize) -> *mut u8 {
     let mut new = raw::try_alloc(roomy);
     if new.is_null() && roomy > size {

@@ -44,6 +44,7 @@ use libc::__error as errno_location;
 /// request of no bytes. The arguments are in the order in which the fast paths have them at hand.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) fn alloc(size: usize, id: usize, align: usize) -> *mut u8 {
     report::tick();
     let Some(class) = Class::from_id(id.max(1)) else { return no_memory(0) };
@@ -69,6 +70,7 @@ fn near(cache: &ThreadCache) -> Central {
 /// [`alloc`] in a thread that has a cache: then the class is all that matters. `last`: everything that was cached
 /// has been given up.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn alloc_with(cache: &ThreadCache, class: Class, last: bool) -> *mut u8 {
     // Not only for bin 0: making the cache may have filled this bin.
     // SAFETY: the cache is the thread's own.
@@ -85,6 +87,7 @@ fn alloc_with(cache: &ThreadCache, class: Class, last: bool) -> *mut u8 {
 /// [`alloc`] in a thread that has no cache: it gets one now, or does without.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn alloc_without(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
     if let Some(block) = pools::alloc_by_system(size, align) {
         return block;
@@ -94,6 +97,7 @@ fn alloc_without(size: usize, class: Class, align: usize, last: bool) -> *mut u8
 
 /// [`alloc_without`], the C library apart.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn alloc_elsewhere(size: usize, class: Class, align: usize, last: bool) -> *mut u8 {
     if let Some(cache) = thread::current() {
         return alloc_with(cache, class, last);
@@ -116,6 +120,7 @@ fn alloc_at_last(size: usize, class: Class, align: usize, last: bool) -> *mut u8
 /// [`alloc`] of `size` bytes, all zero.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) fn alloc_zeroed(class: Class, size: usize, align: usize) -> *mut u8 {
     if let Some(object) = pools::alloc_zeroed(class, size, align) {
         if !object.is_null() {
@@ -148,6 +153,7 @@ pub(crate) fn alloc_zeroed(class: Class, size: usize, align: usize) -> *mut u8 {
 /// # Safety
 /// As for `raw::free`.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) unsafe fn free(pointer: *mut u8) {
     let id = MAP.class_id(pointer as usize);
     // SAFETY: passed on to the caller.
@@ -167,6 +173,7 @@ pub(crate) unsafe fn free(pointer: *mut u8) {
 /// # Safety
 /// As for `raw::free`.
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
     if !pointer.is_null() {
         pools::check_claim(pointer, size, align);
@@ -181,6 +188,7 @@ pub(crate) unsafe fn free_claimed(pointer: *mut u8, size: usize, align: usize) {
 /// `id` is a class's, and `object` one of its live objects.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 pub(crate) unsafe fn free_class(id: usize, object: *mut u8) {
     let Some(class) = Class::from_id(id) else { return };
     // SAFETY: passed on to the caller.

@@ -87,6 +87,7 @@ unsafe impl SpanSource for Pages {
 }
 
 /// What shards keep speaks neither for nor against: it counts as if it were touched.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn touched(size: usize) -> usize {
     CENTRAL.touched_bytes(size) + CENTRAL.kept_bytes()
 }

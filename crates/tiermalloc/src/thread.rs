@@ -82,6 +82,7 @@ const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
 
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn create() -> Option<&'static ThreadCache> {
     // Relaxed: a number.
     EVER.fetch_add(1, Ordering::Relaxed);
@@ -200,6 +201,7 @@ pub(crate) fn delete_key() {
 }
 
 /// The key's destructor: the end of the thread, as far as the allocator is told.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe extern "C" fn exit(value: *mut libc::c_void) {
     let Some(cache) = NonNull::new(value.cast::<ThreadCache>()) else { return };
     if ptr::eq(cache.as_ptr(), DEAD.as_ptr()) || ptr::eq(cache.as_ptr(), EMPTY.as_ptr()) {
@@ -229,6 +231,7 @@ unsafe extern "C" fn exit(value: *mut libc::c_void) {
 ///
 /// # Safety
 /// The cache is the caller's, and not registered.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe fn take_down(cache: NonNull<ThreadCache>) {
     // SAFETY: passed on to the caller.
     let retired = unsafe {

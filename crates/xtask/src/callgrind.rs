@@ -73,6 +73,17 @@ pub fn whole_run(
     count(command, preload)
 }
 
+/// Writes which instructions of a run of `PROGRAM ARGUMENTS` ran, by their addresses.
+pub fn profile(program: &Path, args: &[&str], preload: &Path, to: &Path) -> Result {
+    let file = format!("--callgrind-out-file={}", to.display());
+    let command = cmd("valgrind")
+        .quiet()
+        .args(["--tool=callgrind", "--dump-instr=yes", &file])
+        .arg(program)
+        .args(args);
+    count(command, Some(preload)).map(drop)
+}
+
 fn under_valgrind(program: &Path) -> Cmd {
     cmd("valgrind")
         .quiet()

@@ -38,6 +38,7 @@ unsafe extern "C" {
 
 /// One try.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn tiermalloc_cxx_try(size: usize, align: usize) -> *mut c_void {
     if align <= raw::MIN_ALIGN { raw::malloc(size).cast() } else { raw::alloc(size, align).cast() }
 }

@@ -63,6 +63,7 @@ pub(crate) fn decide_with(program: &Config) {
 
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn decide(program: Option<&Config>) {
     loop {
         match DECISION.state.compare_exchange(

@@ -72,6 +72,7 @@ impl Sources<'_> {
     }
 
     /// Applies all of them to what is built in.
+    #[unsafe(link_section = ".text.hot.tiermalloc")]
     pub(super) fn apply_to(&self, effective: &mut Effective, report: &mut Report<'_>) {
         if let Some(config) = self.program {
             effective.program(config, report);
@@ -153,6 +154,7 @@ impl Effective {
         });
     }
 
+    #[unsafe(link_section = ".text.hot.tiermalloc")]
     fn file(&mut self, source: Source, path: &CStr, name: &[u8], report: &mut Report<'_>) {
         let place = |line| Place::new(source, path.to_bytes(), line);
         let file = match File::open(path) {

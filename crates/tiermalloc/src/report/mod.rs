@@ -52,6 +52,7 @@ pub(crate) fn install() {
 
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 fn install_slow() {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
@@ -204,6 +205,7 @@ pub(crate) fn after_fork() {
 
 /// The end of the program, or of the library. Where nothing was ever allocated nothing was decided either: the
 /// allocator may be no more than linked in.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 extern "C" fn at_end() {
     let Some(config) = config::decided() else { return };
     if config.stats & AT_EXIT != 0 && !ENDED.swap(true, Ordering::Relaxed) {

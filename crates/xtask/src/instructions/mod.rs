@@ -6,6 +6,7 @@
 //! cheapest of them in each row. `--check`, which CI runs, counts ours alone and fails when a count is
 //! above its bar.
 
+mod code;
 mod entries;
 mod peers;
 
@@ -57,7 +58,11 @@ fn count(args: &Args) -> Result<Vec<String>> {
         peers::install()?;
     }
     let filter = args.filter.as_deref().unwrap_or("");
-    let mut above = table("C, preloaded", entries::C, &preloaded(args)?, filter)?;
+    let preloaded = preloaded(args)?;
+    let mut above = table("C, preloaded", entries::C, &preloaded, filter)?;
+    if let (true, Some(library)) = (filter.is_empty(), &preloaded[0].preload) {
+        above.extend(code::check(&preloaded[0].program, library)?);
+    }
     above.extend(table("Rust, GlobalAlloc, LTO", entries::RUST, &linked(args)?, filter)?);
     Ok(above)
 }
