@@ -12,7 +12,7 @@
 use tiermalloc_page_heap::HugePages as Wanted;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
-use crate::config::{self, AtLimit, Config, HugePages};
+use crate::config::{self, AtLimit, Config, Effective, HugePages, Source};
 use crate::slow::certain;
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
 use crate::{fatal, slow, thread};
@@ -21,6 +21,26 @@ use crate::{fatal, slow, thread};
 const THREAD_FLOOR: usize = 16 << 10;
 /// Part of the hard limit that caches may hold.
 const CACHED_PART: usize = 8;
+
+/// Bytes that all caches may hold for each processor where nobody has said,
+const FOR_A_PROCESSOR: usize = 64 << 20;
+/// and the most.
+const MOST_FOR_ALL: usize = 1024 << 20;
+
+/// Says what nobody has said and goes by the machine. Called once, before anything is put into force.
+pub(crate) fn settle(effective: &mut Effective) {
+    let processors = thread::count_processors();
+    let said = effective.origin("cache_total").is_some_and(|from| from.source != Source::BuiltIn);
+    if !said {
+        effective.config_mut().cache_total = cached_by(processors);
+    }
+}
+
+/// Bytes that all caches may hold on so many processors: as many threads may be busy at a time, each with a cache of its own.
+fn cached_by(processors: usize) -> usize {
+    let least = Config::DEFAULT.cache_total;
+    processors.saturating_mul(FOR_A_PROCESSOR).clamp(least, MOST_FOR_ALL.max(least))
+}
 
 /// Puts into force what was decided, before there is anything.
 pub(crate) fn configure(config: &Config) {
@@ -95,5 +115,16 @@ pub(crate) fn are_why(bytes: usize) -> bool {
 pub(crate) fn abort_if_chosen(bytes: usize) {
     if config::get().at_hard_limit == AtLimit::Abort && are_why(bytes) {
         fatal::hard_limit(bytes, heap().hard_limit(), heap().in_use_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_may_hold_more_on_more_processors() {
+        let mib = |processors| cached_by(processors) >> 20;
+        assert_eq!([1, 2, 3, 8, 16, 64, usize::MAX].map(mib), [128, 128, 192, 512, 1024, 1024, 1024]);
     }
 }

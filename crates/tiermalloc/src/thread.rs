@@ -134,12 +134,18 @@ fn fresh() -> Option<NonNull<ThreadCache>> {
     // SAFETY: as above.
     unsafe { cache.as_ref() }.set_place(place);
     // A program of one thread has no use for more than one shard.
-    match place {
-        // Before the program says where its threads may run, each on a processor of its own.
-        0 => PROCESSORS.store(sys::processors(), Ordering::Relaxed),
-        _ => CENTRAL.widen(most_shards().min(place + 1)),
+    if place > 0 {
+        CENTRAL.widen(most_shards().min(place + 1));
     }
     Some(cache)
+}
+
+/// Asks how many processors the program may run on, and remembers it: at its begin, before it says where its threads may
+/// run, each on a processor of its own.
+pub(crate) fn count_processors() -> usize {
+    let processors = sys::processors();
+    PROCESSORS.store(processors, Ordering::Relaxed);
+    processors
 }
 
 /// As many shards as are configured, or else one for so many processors as the program could run on when it began, as

@@ -138,7 +138,8 @@ pub struct Config {
     pub hard_limit: usize,
     /// What an allocation beyond [`hard_limit`](Self::hard_limit) does.
     pub at_hard_limit: AtLimit,
-    /// Bytes that the caches of all threads together may hold.
+    /// Bytes that the caches of all threads together may hold. Where nobody has said anything else than the default,
+    /// 64 MiB for each processor that the program may run on when it begins, 1 GiB at most.
     pub cache_total: usize,
     /// Bytes that the cache of one thread may hold.
     pub cache_thread: usize,
