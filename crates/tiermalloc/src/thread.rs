@@ -20,8 +20,10 @@ const MAKING: u32 = u32::MAX;
 
 /// Free dirty pages that the end of a thread leaves in place: what the next thread will want (1 MiB).
 const KEEP_AT_EXIT: usize = 128;
-/// So many threads at once are a crowd, after which it is worth tidying up.
+/// So many threads at once are a crowd, after which it is worth tidying up, if they are
 const MANY: usize = 8;
+/// so many for each processor too: as many as can run at once will most likely come again.
+const MANY_EACH: usize = 2;
 /// Free dirty pages (16 MiB) that the last of many leaves to the thread in the background, if there is one.
 const MUCH: usize = 2048;
 /// The most threads at once since the last tidying up.
@@ -265,7 +267,8 @@ pub(crate) fn take_down_one() -> bool {
 /// a thread that comes and goes beside others does not cost them theirs; or, when it was the last of
 /// many, nearly all.
 fn give_back(dirty_before: usize, threads_left: usize) {
-    let many = MOST_THREADS.fetch_max(threads_left + 1, Ordering::Relaxed) >= MANY;
+    let crowd = MANY.max(MANY_EACH * PROCESSORS.load(Ordering::Relaxed));
+    let many = MOST_THREADS.fetch_max(threads_left + 1, Ordering::Relaxed) >= crowd;
     if many && threads_left <= 1 {
         MOST_THREADS.store(0, Ordering::Relaxed);
         take_down_parked();
