@@ -23,7 +23,7 @@ const THREAD_FLOOR: usize = 16 << 10;
 const CACHED_PART: usize = 8;
 
 /// Bytes that all caches may hold for each processor where nobody has said,
-const FOR_A_PROCESSOR: usize = 64 << 20;
+const FOR_A_PROCESSOR: usize = 32 << 20;
 /// and the most.
 const MOST_FOR_ALL: usize = 1024 << 20;
 
@@ -125,6 +125,9 @@ mod tests {
     #[test]
     fn caches_may_hold_more_on_more_processors() {
         let mib = |processors| cached_by(processors) >> 20;
-        assert_eq!([1, 2, 3, 8, 16, 64, usize::MAX].map(mib), [128, 128, 192, 512, 1024, 1024, 1024]);
+        assert_eq!(
+            [1, 4, 5, 8, 16, 64, usize::MAX].map(mib),
+            [128, 128, 160, 256, 512, 1024, 1024]
+        );
     }
 }

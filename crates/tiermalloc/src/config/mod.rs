@@ -139,7 +139,7 @@ pub struct Config {
     /// What an allocation beyond [`hard_limit`](Self::hard_limit) does.
     pub at_hard_limit: AtLimit,
     /// Bytes that the caches of all threads together may hold. Where nobody has said anything else than the default,
-    /// 64 MiB for each processor that the program may run on when it begins, 1 GiB at most.
+    /// 32 MiB for each processor that the program may run on when it begins, 128 MiB to 1 GiB.
     pub cache_total: usize,
     /// Bytes that the cache of one thread may hold.
     pub cache_thread: usize,

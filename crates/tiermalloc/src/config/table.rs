@@ -104,7 +104,7 @@ pub static KEYS: [Key; 18] = [
         cache_total,
         Bytes,
         Kind::Bytes { least: 0, most: 1 << 40, none: false },
-        "bytes that the caches of all threads together may hold; where nobody says it, 64MiB for each processor, 1GiB at most"
+        "bytes that the caches of all threads together may hold; where nobody says it, 32MiB for each processor, 128MiB to 1GiB"
     ),
     plain!(
         "cache_thread",
