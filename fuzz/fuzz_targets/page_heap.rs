@@ -64,6 +64,8 @@ enum Refuse {
 #[derive(Arbitrary, Debug)]
 enum Op {
     AllocObjects { class: u8 },
+    AllocRun { class: u8, more: u8 },
+    Recarve { span: u8, class: u8 },
     TakeObjects { span: u8, count: u8 },
     PutObjects { span: u8, count: u8 },
     AllocSmall { pages: u8, align: u8 },
@@ -88,6 +90,8 @@ impl Op {
     fn step(&self) -> (Step, usize) {
         let step = match *self {
             Self::AllocObjects { class } => Step::AllocObjects(class.into()),
+            Self::AllocRun { class, more } => Step::AllocRun(class.into(), usize::from(more % 150)),
+            Self::Recarve { span, class } => Step::Recarve(span.into(), class.into()),
             Self::TakeObjects { span, count } => Step::TakeObjects(span.into(), count.into()),
             Self::PutObjects { span, count } => Step::PutObjects(span.into(), count.into()),
             Self::AllocSmall { pages, align } => {
