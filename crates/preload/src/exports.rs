@@ -40,7 +40,7 @@ macro_rules! export {
 
 type Pointer = *mut c_void;
 
-// What programs run all the time lies together with the rest of that (tiermalloc-sync says why).
+// What programs run all the time lies together with the rest of that (docs/architecture.md, Code).
 export! {
     in ".text.hot.tiermalloc";
     malloc __libc_malloc (size: usize) -> Pointer = c::malloc(size);
