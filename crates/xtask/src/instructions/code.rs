@@ -11,8 +11,8 @@ use crate::callgrind;
 use crate::shell::Result;
 use crate::workspace;
 
-/// The most pages of 4 KiB: all of the section are 18.
-const MOST_PAGES: usize = 20;
+/// The most pages of 4 KiB. The section has 19; before there was one, this program ran through some 30.
+const MOST_PAGES: usize = 23;
 
 /// An entry of `pairs.c` that starts a thread, fills bins and flushes them.
 const ENTRY: [&str; 2] = ["handed", "4"];
