@@ -12,7 +12,7 @@
 use tiermalloc_page_heap::HugePages as Wanted;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
-use crate::config::{self, AtLimit, Config, Effective, HugePages, Source};
+use crate::config::{self, AUTOMATIC, AtLimit, Config, HugePages};
 use crate::slow::certain;
 use crate::state::{BUDGET, CENTRAL, REGISTRY, heap};
 use crate::{fatal, slow, thread};
@@ -22,31 +22,27 @@ const THREAD_FLOOR: usize = 16 << 10;
 /// Part of the hard limit that caches may hold.
 const CACHED_PART: usize = 8;
 
-/// Bytes that all caches may hold for each processor where nobody has said,
+/// Bytes that all caches may hold for each processor, if that is left to the machine,
 const FOR_A_PROCESSOR: usize = 32 << 20;
-/// and the most.
+/// the least and the most.
+const LEAST_FOR_ALL: usize = 128 << 20;
 const MOST_FOR_ALL: usize = 1024 << 20;
-
-/// Says what nobody has said and goes by the machine. Called once, before anything is put into force.
-pub(crate) fn settle(effective: &mut Effective) {
-    let processors = thread::count_processors();
-    let said = effective.origin("cache_total").is_some_and(|from| from.source != Source::BuiltIn);
-    if !said {
-        effective.config_mut().cache_total = cached_by(processors);
-    }
-}
 
 /// Bytes that all caches may hold on so many processors: as many threads may be busy at a time, each with a cache of its own.
 fn cached_by(processors: usize) -> usize {
-    let least = Config::DEFAULT.cache_total;
-    processors.saturating_mul(FOR_A_PROCESSOR).clamp(least, MOST_FOR_ALL.max(least))
+    processors.saturating_mul(FOR_A_PROCESSOR).clamp(LEAST_FOR_ALL, MOST_FOR_ALL)
 }
 
 /// Puts into force what was decided, before there is anything.
 pub(crate) fn configure(config: &Config) {
+    let processors = thread::count_processors();
+    let total = match config.cache_total {
+        AUTOMATIC => cached_by(processors),
+        bytes => bytes,
+    };
     let total = match config.hard_limit {
-        0 => config.cache_total,
-        limit => config.cache_total.min(limit / CACHED_PART),
+        0 => total,
+        limit => total.min(limit / CACHED_PART),
     };
     BUDGET.configure(total, config.cache_thread.min(total), THREAD_FLOOR);
     let heap = heap();

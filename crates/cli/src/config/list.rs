@@ -60,12 +60,13 @@ fn range(key: &Key) -> String {
         Kind::Flags(words) => format!("off, or of {}, joined by +", words.join(", ")),
         Kind::Switch => "true, false".to_owned(),
         // A bound beyond all addresses is none.
-        Kind::Bytes { least: 0, most, none: true } if most >= ALL => "none, or any".to_owned(),
-        Kind::Bytes { least, most, none: may } if most >= ALL => {
+        Kind::Bytes { least: 0, most, none: true, .. } if most >= ALL => "none, or any".to_owned(),
+        Kind::Bytes { least, most, none: may, .. } if most >= ALL => {
             format!("{}{} and more", none(may), show(Value::Bytes(least)))
         }
-        Kind::Bytes { least, most, none: may } => {
-            format!("{}{} to {}", none(may), show(Value::Bytes(least)), show(Value::Bytes(most)))
+        Kind::Bytes { least, most, none: may, automatic } => {
+            let word = if automatic { "automatic, or " } else { none(may) };
+            format!("{word}{} to {}", show(Value::Bytes(least)), show(Value::Bytes(most)))
         }
         Kind::Duration { least, most, none: may } => {
             let [least, most] = [least, most].map(|time| show(Value::Duration(time)));

@@ -77,7 +77,6 @@ fn decide(program: Option<&Config>) {
                 let what = unsafe { &mut *DECISION.what.get() };
                 read(program, what);
                 crate::pools::settle(what.config_mut());
-                crate::limits::settle(what);
                 crate::limits::configure(what.config());
                 if what.config().print {
                     print(what);

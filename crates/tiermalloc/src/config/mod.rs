@@ -33,7 +33,7 @@ pub use parse::{Problem, apply};
 pub use place::{Origin, Place, SYSTEM_FILE, Source};
 pub use shown::Shown;
 pub use table::{KEYS, Key};
-pub use value::{Duration, Kind, Refusal, Text, Value};
+pub use value::{AUTOMATIC, Duration, Kind, Refusal, Text, Value};
 
 pub(crate) use decide::{decide_with, decided, forget_deciding, get};
 pub(crate) use environment::is_privileged;
@@ -138,8 +138,8 @@ pub struct Config {
     pub hard_limit: usize,
     /// What an allocation beyond [`hard_limit`](Self::hard_limit) does.
     pub at_hard_limit: AtLimit,
-    /// Bytes that the caches of all threads together may hold. Where nobody has said anything else than the default,
-    /// 32 MiB for each processor that the program may run on when it begins, 128 MiB to 1 GiB.
+    /// Bytes that the caches of all threads together may hold; [`AUTOMATIC`] for 32 MiB for each processor that the
+    /// program may run on when it begins, 128 MiB at least and 1 GiB at most.
     pub cache_total: usize,
     /// Bytes that the cache of one thread may hold.
     pub cache_thread: usize,
@@ -176,7 +176,7 @@ impl Config {
         soft_limit: 0,
         hard_limit: 0,
         at_hard_limit: AtLimit::Fail,
-        cache_total: 128 << 20,
+        cache_total: AUTOMATIC,
         cache_thread: 16 << 20,
         shards: 0,
         release_delay: Duration::from_ms(500),

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Config, Key, Kind, Value};
+use super::{AUTOMATIC, Config, Key, Kind, Value};
 use crate::line::Line;
 
 /// Bytes of a text that are shown where a line has no more room.
@@ -54,6 +54,9 @@ impl Shown {
             }
             (Value::Switch(on), _) => line.text(if on { "true" } else { "false" }),
             (Value::Bytes(0), Kind::Bytes { none: true, .. }) => line.text("none"),
+            (Value::Bytes(AUTOMATIC), Kind::Bytes { automatic: true, .. }) => {
+                line.text("automatic")
+            }
             (Value::Bytes(bytes), _) => scaled(line, bytes as u64, &BYTES),
             (Value::Duration(time), Kind::Duration { none: true, .. }) if time.ms() == 0 => {
                 line.text("none")
@@ -125,6 +128,8 @@ mod tests {
         assert_eq!(quarantine((4 << 20) + 1024), "4097KiB");
         assert_eq!(quarantine(1000), "1000B");
         assert_eq!(key("hard_limit").show(Value::Bytes(0)).to_string(), "\"none\"");
+        assert_eq!(key("cache_total").show(Value::Bytes(AUTOMATIC)).to_string(), "\"automatic\"");
+        assert_eq!(key("cache_total").show(Value::Bytes(0)).to_string(), "\"0B\"");
         let delay =
             |ms| key("release_delay").show(Value::Duration(Duration::from_ms(ms))).to_string();
         assert_eq!(delay(500), "\"500ms\"");

@@ -55,7 +55,8 @@ macro_rules! plain {
     };
 }
 
-const ANY_BYTES: Kind = Kind::Bytes { least: 0, most: isize::MAX as usize, none: true };
+const ANY_BYTES: Kind =
+    Kind::Bytes { least: 0, most: isize::MAX as usize, none: true, automatic: false };
 
 /// All keys, in the order in which they are listed.
 pub static KEYS: [Key; 18] = [
@@ -90,7 +91,7 @@ pub static KEYS: [Key; 18] = [
         hard_limit,
         Bytes,
         // Less would serve nobody, and most likely a unit is missing.
-        Kind::Bytes { least: 1 << 20, most: isize::MAX as usize, none: true },
+        Kind::Bytes { least: 1 << 20, most: isize::MAX as usize, none: true, automatic: false },
         "bytes that the heap never exceeds"
     ),
     choice!(
@@ -103,14 +104,14 @@ pub static KEYS: [Key; 18] = [
         "cache_total",
         cache_total,
         Bytes,
-        Kind::Bytes { least: 0, most: 1 << 40, none: false },
-        "bytes that the caches of all threads together may hold; where nobody says it, 32MiB for each processor, 128MiB to 1GiB"
+        Kind::Bytes { least: 0, most: 1 << 40, none: false, automatic: true },
+        "bytes that the caches of all threads together may hold; automatic: 32MiB for each processor, 128MiB to 1GiB"
     ),
     plain!(
         "cache_thread",
         cache_thread,
         Bytes,
-        Kind::Bytes { least: 0, most: 1 << 40, none: false },
+        Kind::Bytes { least: 0, most: 1 << 40, none: false, automatic: false },
         "bytes that the cache of one thread may hold"
     ),
     choice!(
@@ -134,7 +135,7 @@ pub static KEYS: [Key; 18] = [
         "release_rate",
         release_rate,
         Bytes,
-        Kind::Bytes { least: 64 << 10, most: isize::MAX as usize, none: true },
+        Kind::Bytes { least: 64 << 10, most: isize::MAX as usize, none: true, automatic: false },
         "bytes that go back to the system in a second, at most"
     ),
     choice!(
@@ -159,7 +160,7 @@ pub static KEYS: [Key; 18] = [
         "quarantine",
         quarantine,
         Bytes,
-        Kind::Bytes { least: 0, most: 1 << 30, none: false },
+        Kind::Bytes { least: 0, most: 1 << 30, none: false, automatic: false },
         "hardened and guarded pools: bytes of freed objects that wait before they are used again"
     ),
     plain!(

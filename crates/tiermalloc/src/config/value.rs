@@ -1,5 +1,8 @@
 //! The kinds of values, and how each is written.
 
+/// A number of bytes that goes by the machine.
+pub const AUTOMATIC: usize = usize::MAX;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,6 +21,8 @@ pub enum Kind {
         most: usize,
         /// Whether `none`, or 0, says that there is no such thing.
         none: bool,
+        /// Whether `automatic` leaves it to the machine: [`AUTOMATIC`] as a number.
+        automatic: bool,
     },
     /// A time with a unit (`500ms`, `1.5s`, `10min`), in this range.
     Duration {
@@ -168,9 +173,12 @@ impl Kind {
                 .ok_or(Refusal::Unreadable),
             Self::Flags(words) => flags(text, words).map(Value::Flags).ok_or(Refusal::Unreadable),
             Self::Switch => switch(text).map(Value::Switch).ok_or(Refusal::Unreadable),
-            Self::Bytes { least, most, none } => {
+            Self::Bytes { least, most, none, automatic } => {
                 if none && is(text, "none") {
                     return Ok(Value::Bytes(0));
+                }
+                if automatic && is(text, "automatic") {
+                    return Ok(Value::Bytes(AUTOMATIC));
                 }
                 let bytes = scaled(text, UNITS).ok_or(Refusal::Unreadable)?;
                 match usize::try_from(bytes) {
@@ -198,8 +206,10 @@ impl Kind {
         match (*self, *value) {
             (Self::Choice(words), Value::Choice(n)) => n < words.len(),
             (Self::Flags(words), Value::Flags(bits)) => bits >> words.len() == 0,
-            (Self::Bytes { least, most, none }, Value::Bytes(bytes)) => {
-                (none && bytes == 0) || (least..=most).contains(&bytes)
+            (Self::Bytes { least, most, none, automatic }, Value::Bytes(bytes)) => {
+                (none && bytes == 0)
+                    || (automatic && bytes == AUTOMATIC)
+                    || (least..=most).contains(&bytes)
             }
             (Self::Duration { least, most, none }, Value::Duration(time)) => {
                 (none && time == Duration::NONE) || (least..=most).contains(&time)
@@ -276,7 +286,7 @@ fn scaled(text: &[u8], units: &[(&str, u64)]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ANY: Kind = Kind::Bytes { least: 0, most: usize::MAX, none: false };
+    const ANY: Kind = Kind::Bytes { least: 0, most: usize::MAX, none: false, automatic: false };
 
     #[test]
     fn bytes_are_read_with_and_without_units() {
@@ -306,12 +316,23 @@ mod tests {
 
     #[test]
     fn a_range_is_kept_at_both_ends_and_beyond_all_numbers() {
-        let kind = Kind::Bytes { least: 10, most: 20, none: false };
+        let kind = Kind::Bytes { least: 10, most: 20, none: false, automatic: false };
         assert_eq!(kind.read(b"10"), Ok(Value::Bytes(10)));
         assert_eq!(kind.read(b"20"), Ok(Value::Bytes(20)));
         for text in ["9", "21", "99999999999999999999999999999999", "99999999999999999999tib"] {
             assert_eq!(kind.read(text.as_bytes()), Err(Refusal::OutOfRange), "{text}");
         }
+    }
+
+    #[test]
+    fn what_goes_by_the_machine_is_a_word_and_no_number() {
+        let kind = |automatic| Kind::Bytes { least: 0, most: 20, none: false, automatic };
+        assert_eq!(kind(true).read(b"Automatic"), Ok(Value::Bytes(AUTOMATIC)));
+        assert_eq!(kind(true).read(b"18446744073709551615"), Err(Refusal::OutOfRange));
+        assert_eq!(kind(false).read(b"automatic"), Err(Refusal::Unreadable));
+        assert!(kind(true).holds(&Value::Bytes(AUTOMATIC)));
+        assert!(!kind(false).holds(&Value::Bytes(AUTOMATIC)));
+        assert!(!kind(true).holds(&Value::Bytes(AUTOMATIC - 1)));
     }
 
     #[test]
