@@ -56,6 +56,7 @@ macro_rules! in_each_pool {
 }
 
 in_each_pool! {
+    memory_that_the_program_locks_costs_no_more: "locked.c";
     zero_bytes_are_a_block_of_their_own: "zero_sizes.c";
     every_block_is_aligned: "alignment.c";
     the_figures_are_those_of_whoever_serves: "figures.c";

@@ -4,6 +4,9 @@
 //! pages in a mapping that is otherwise open, which costs no mapping. *Mappings*: closed pages are a mapping
 //! without rights, so that each open place splits it and takes two of the 65,530 mappings that Linux allows by
 //! default; so many places may be open at one time ([`MOST_MAPPED`]) that the program has some left.
+//!
+//! A program that locks its pages (`mlockall`) after the first region has no marks from then on, for the kernel puts
+//! none on what is locked. Then a page is closed in whichever way goes, and opened in both.
 
 use core::ptr::NonNull;
 
@@ -15,6 +18,8 @@ use tiermalloc_sync::sys;
 const UNKNOWN: u8 = 0;
 const MARKS: u8 = 1;
 const MAPPINGS: u8 = 2;
+/// Marks were possible, and are not everywhere any more.
+const EITHER: u8 = 3;
 
 /// Places that are open at one time where each takes mappings.
 const MOST_MAPPED: usize = 30_000;
@@ -52,6 +57,11 @@ impl ClosedPages {
         let opened = unsafe {
             match self.way() {
                 MARKS => sys::unmark_closed(start, bytes),
+                EITHER => {
+                    before < MOST_MAPPED
+                        && sys::allow(start, bytes)
+                        && sys::unmark_closed(start, bytes)
+                }
                 _ => before < MOST_MAPPED && sys::allow(start, bytes),
             }
         };
@@ -71,8 +81,14 @@ impl ClosedPages {
         // SAFETY: passed on to the caller.
         unsafe {
             let closed = match self.way() {
-                MARKS => sys::mark_closed(start, bytes),
-                _ => sys::close_anew(start, bytes),
+                MAPPINGS => sys::close_anew(start, bytes),
+                _ => {
+                    sys::mark_closed(start, bytes) || {
+                        // Relaxed: whoever opens these pages has them from a list, under its lock.
+                        self.way.store(EITHER, Ordering::Relaxed);
+                        sys::close_anew(start, bytes)
+                    }
+                }
             };
             closed || {
                 sys::decommit(start, bytes);
@@ -89,8 +105,13 @@ impl ClosedPages {
         // SAFETY: mapped a moment ago, and seen by nobody.
         let closed = unsafe { sys::mark_closed(start, bytes) } && !sys::can_read_zero(start);
         let way = if closed { MARKS } else { MAPPINGS };
-        if self.decide(way) == way && closed {
+        let decided = self.decide(way);
+        if decided == way && closed {
             return Some(start);
+        }
+        if decided == MARKS {
+            // Relaxed: whoever opens pages of a region has seen the region, which comes later.
+            self.way.store(EITHER, Ordering::Relaxed);
         }
         // SAFETY: as above.
         unsafe { sys::unmap(start, bytes) };
@@ -98,12 +119,12 @@ impl ClosedPages {
     }
 
     fn closed(&self, bytes: usize) -> Option<usize> {
-        if self.way() != MAPPINGS {
+        if matches!(self.way(), UNKNOWN | MARKS) {
             if let Some(start) = self.marked(bytes) {
                 return Some(start);
             }
         }
-        if self.decide(MAPPINGS) == MAPPINGS { sys::map_closed(bytes) } else { None }
+        if self.decide(MAPPINGS) == MARKS { None } else { sys::map_closed(bytes) }
     }
 }
 
@@ -164,10 +185,14 @@ unsafe impl PageSource for ClosedPages {
 mod tests {
     use super::*;
 
-    /// Opens and closes, in both ways where the kernel has both.
+    /// Opens and closes, in each way that the kernel has.
     #[test]
     fn what_is_closed_cannot_be_read_and_what_is_opened_again_is_zero() {
-        for forced in [UNKNOWN, MAPPINGS] {
+        let mut found = UNKNOWN;
+        for forced in [UNKNOWN, MAPPINGS, EITHER] {
+            if forced == EITHER && found != MARKS {
+                continue;
+            }
             let pages = ClosedPages::new();
             pages.way.store(forced, Ordering::Relaxed);
             let os = pages.os_page_size();
@@ -188,6 +213,9 @@ mod tests {
                 assert!(pages.close(region + os, 3 * os));
             }
             assert_eq!(pages.open.load(Ordering::Relaxed), 0);
+            if forced == UNKNOWN {
+                found = pages.way();
+            }
         }
     }
 }
