@@ -148,7 +148,7 @@ fn home(class: Class, object: *mut u8, span: *mut Span, shard: usize) -> Option<
 impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Up to `wanted` objects past the transfer cache, and whether the last of them was never used and is all zero but
     /// for its first word.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn fetch_from_spans(self, class: Class, wanted: usize) -> (Chain, bool) {
         let wanted = wanted.min(MAX_BATCH);
         let mut gathered = Gathered::new();
@@ -213,7 +213,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
 
     /// [`take`](Self::take) from a fresh span. If another thread brings one at the same time, the class has two.
     #[inline]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn take_fresh(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
         let Some(span) = self.span_for(class) else { return false };
         // SAFETY: nobody else has the span.
@@ -319,7 +319,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     ///
     /// # Safety
     /// As for `store`.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub unsafe fn store_to_spans(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         let (mut list, mut uncounted) = (chain.head, 1);
         loop {

@@ -197,7 +197,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Frees those kept spans that nobody has wanted since the last call.
     ///
     /// Cost: a lock, and what it costs to free them.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn free_idle_spans(self) {
         let idle = self.shard().kept.lock().start_period();
         for (pages, mut idle) in idle.into_iter().enumerate().filter(|&(_, idle)| idle > 0) {

@@ -232,7 +232,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Cost: a lock and a few instructions when a whole batch is wanted and waits in the transfer
     /// cache, or in one of another shard; else a lock and some instructions per object; else a span from the source.
     #[inline]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn fetch(self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
             if let Some(batch) = self.shard().remove_batch(class, 0) {
@@ -265,7 +265,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// # Safety
     /// The chain owns its objects.
     #[inline]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub unsafe fn store(self, class: Class, chain: Chain) -> Result<(), Misuse> {
         if chain.count == class.batch() {
             // SAFETY: passed on to the caller.
@@ -329,7 +329,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
 
     /// Sends some batches of the next class that has any, other than `but`, to their spans.
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn drain_in_turn(self, but: Option<Class>) -> Result<(), Misuse> {
         for _ in 0..LOOK_AT {
             // Relaxed: whose turn it is.
@@ -371,7 +371,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     ///
     /// # Errors
     /// A mistake of the program that shows on the way.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn plunder_next(self) -> Result<(), Misuse> {
         // Relaxed: whose turn it is.
         let first = self.shard().turn.fetch_add(LOOK_AT, Ordering::Relaxed);
@@ -393,7 +393,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     ///
     /// # Errors
     /// A mistake of the program that shows on the way.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn drain(self, class: Class, batches: usize) -> Result<usize, Misuse> {
         let mut objects = 0;
         for _ in 0..batches {

@@ -65,7 +65,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     ///
     /// # Errors
     /// What a free of the address would be reported as.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         let (shard, span) = self.home_of(object);
         let _spans = shard.shard().classes[class.id()].spans.lock();

@@ -86,7 +86,7 @@ impl Spans {
     /// # Safety
     /// The span is of this class.
     #[inline]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn take(
         &mut self,
         class: Class,
@@ -199,7 +199,7 @@ impl Spans {
 
     /// Puts a span on the list of its occupancy (C2).
     #[inline]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     unsafe fn regroup(&mut self, span: &Span) {
         let Some(class) = span.class() else { return };
         let group = group_of(class, span.live());

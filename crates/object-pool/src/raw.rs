@@ -94,7 +94,7 @@ impl RawPool {
     }
 
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn add_chunk(&mut self, source: &impl ChunkSource) -> Option<()> {
         let start = source.alloc_chunk(self.chunk)?.as_ptr();
         let first = round_up(size_of::<Chunk>(), self.object.align());

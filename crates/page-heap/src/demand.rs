@@ -130,7 +130,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// pages from its start; for small objects, if [they are dense](Self::fill_for_objects).
     #[cold]
     #[inline(never)]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn note_begun(
         &self,
         inner: &mut Inner,

@@ -27,7 +27,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// A step is a quarter of what the heap has, so that there are few and yet little is reserved in
     /// vain; when addresses are short it shrinks down to what is needed.
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn grow(&self, pages: usize, before: usize) -> bool {
         let _growing = self.growing.lock();
         let reserved = self.reserved_bytes() >> PAGE_SHIFT;
@@ -80,7 +80,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// The region is the caller's, from the source, zero, and in the map with no page.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     unsafe fn adopt(&self, region: NonNull<u8>, pages: usize) -> bool {
         let address = region.as_ptr() as usize;
         if self.map.ensure(address, pages * PAGE_SIZE, &Meta(&self.source)).is_err() {

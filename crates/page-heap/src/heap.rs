@@ -113,7 +113,7 @@ impl Inner {
     ///
     /// # Safety
     /// `span` is on no set, and its record is complete.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn insert(&mut self, span: &Span) {
         span.set_state(State::Free);
         self.stats.free_pages += span.pages();
@@ -127,7 +127,7 @@ impl Inner {
     ///
     /// # Safety
     /// `span` is free and on its set.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn remove(&mut self, span: &Span) {
         self.stats.free_pages -= span.pages();
         self.stats.dirty_pages -= span.dirty_pages();
@@ -138,7 +138,7 @@ impl Inner {
     }
 
     /// The free span to cut `pages` pages from: a dirty one if there is any, else a clean one.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn find(&self, pages: usize) -> Option<NonNull<Span>> {
         self.dirty.find(pages).or_else(|| self.clean.find(pages)).map(NonNull::from)
     }
@@ -232,7 +232,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// Cost: O(1) under the lock while a span of the wanted length or up to 1 MiB is free,
     /// O(log spans) beyond, a system call when the heap has to grow.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn alloc_objects(&self, class: Class) -> Option<NonNull<Span>> {
         let pages = class.pages();
         let words = words_for(class);
@@ -290,7 +290,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// [`alloc_large`](Self::alloc_large) out of free spans only.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn alloc_large_from_free(
         &self,
         pages: usize,
@@ -350,7 +350,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// If an allocation starts there, it is not used any more.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
         let mut inner = self.inner.lock();
         // Looked up under the lock: of two threads that free the same address, one finds nothing.

@@ -163,7 +163,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// Sets the soft limit, from which on free pages go back as soon as they are free; 0 for none. Returns the
     /// one before.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn set_soft_limit(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock();
         inner.limits.soft = pages_within(bytes);
@@ -239,7 +239,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn relieve<'a>(&'a self, inner: MutexGuard<'a, R, Inner>) {
         self.note(&inner);
         let mut excess = inner.above_soft();
@@ -259,7 +259,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn note(&self, inner: &Inner) -> bool {
         let tight = inner.committed() > inner.limits.soft;
         if tight != self.is_tight() {
@@ -273,7 +273,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// missing, else by a region of `region` pages. `before` is what [`reserved_bytes`](Self::reserved_bytes) was when it
     /// was tried. `true`: it is worth another try.
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn provide(&self, pages: usize, region: usize, before: usize) -> bool {
         // A region is clean, so all of what is cut from it will count.
         let fits = self.inner.lock().may_commit(pages);

@@ -49,7 +49,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
     /// Called with the lock after every free; gives it up.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
         if inner.stats.dirty_pages < inner.worth_a_thought {
             return;

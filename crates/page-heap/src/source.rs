@@ -251,7 +251,7 @@ impl OsPages {
         Some(memory)
     }
 
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn reserve_at(&self, hint: usize, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         // With OS pages larger than ours the ends of a mapping round up to theirs.
         let mapped = bytes.checked_next_multiple_of(sys::os_page_size())?;

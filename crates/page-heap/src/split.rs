@@ -16,7 +16,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// Cuts `pages` pages, aligned, out of a free span and gives them a state. In `begun` are then the pages that are
     /// best [filled](Self::fill) once the lock is given up, if any.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn cut(
         &self,
         inner: &mut Inner,
@@ -109,7 +109,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// `span` is the caller's, `Moving`, on no set and in the map with no page; its dirty interval
     /// is set.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn put_back(&self, inner: &mut Inner, span: NonNull<Span>) {
         // SAFETY: the caller's alone; neighbours that are `Free` belong to the heap, whose lock is
         // held.

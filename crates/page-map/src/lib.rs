@@ -217,7 +217,7 @@ impl<T, const ROOT: usize, const LEAF: usize> PageMap<T, ROOT, LEAF> {
 
     /// Makes sure that every page of `[address, address + bytes)` has a place in the map. Nothing
     /// is lost when it fails: leaves made on the way stay for later.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn ensure(
         &self,
         address: usize,

@@ -204,11 +204,11 @@ pub unsafe fn close_anew(address: usize, bytes: usize) -> bool {
     ok(unsafe { syscall(nr::MMAP, [address, bytes, prot, flags, usize::MAX, 0]) }).is_some()
 }
 
-/// Makes closed pages readable and writable. `false`: nothing has changed, as when the process has as many
-/// mappings as it may have.
+/// Makes closed pages readable and writable; what is so already stays so, marks or not. `false`: nothing has changed, as
+/// when the process has as many mappings as it may have.
 ///
 /// # Safety
-/// The pages came from [`map_closed`].
+/// The pages came from [`map_closed`] or [`map_unreserved`].
 pub unsafe fn allow(address: usize, bytes: usize) -> bool {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
     // SAFETY: passed on to the caller.
@@ -219,17 +219,17 @@ pub unsafe fn allow(address: usize, bytes: usize) -> bool {
 /// they hold (Linux 6.13). `false`: this kernel cannot, or not there.
 ///
 /// # Safety
-/// The pages came from [`map_unreserved`], and nobody needs what they hold.
+/// The pages came from [`map_unreserved`] or [`map_closed`], and nobody needs what they hold.
 pub unsafe fn mark_closed(address: usize, bytes: usize) -> bool {
     const GUARD_INSTALL: usize = 102;
     // SAFETY: passed on to the caller.
     ok(unsafe { syscall(nr::MADVISE, [address, bytes, GUARD_INSTALL, 0, 0, 0]) }).is_some()
 }
 
-/// Takes the marks of [`mark_closed`] away; the pages are zero. `false`: they stay.
+/// Takes the marks of [`mark_closed`] away, if there are any; the pages are zero. `false`: they stay.
 ///
 /// # Safety
-/// The pages came from [`map_unreserved`].
+/// The pages came from [`map_unreserved`] or [`map_closed`].
 pub unsafe fn unmark_closed(address: usize, bytes: usize) -> bool {
     const GUARD_REMOVE: usize = 103;
     // SAFETY: passed on to the caller.

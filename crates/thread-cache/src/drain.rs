@@ -21,7 +21,7 @@ impl ThreadCache {
     /// Sends what has been aside since the last scavenge to the source (it lay below the low-water
     /// mark of its bin all the time), takes that much capacity away, and puts the lists aside.
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
         for class in Class::all() {
             let id = class.id();
@@ -50,7 +50,7 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn flush_aside(
         &self,
         class: Class,
@@ -83,7 +83,7 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn empty_bin(
         &self,
         class: Class,

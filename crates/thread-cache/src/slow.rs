@@ -177,7 +177,7 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) unsafe fn flush(
         &self,
         class: Class,
@@ -226,7 +226,7 @@ impl ThreadCache {
     }
 
     /// Gives a bin room for `more` more objects, as far as limit, budget and unused room allow.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn enlarge<R: RawLock>(
         &self,
         class: Class,
@@ -269,7 +269,7 @@ impl ThreadCache {
 
     /// Takes unused room from other bins until `need` bytes of the limit are unused.
     #[cold]
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn collect_room(&self, except: usize, need: usize) {
         let mut cursor = self.cursor.get() as usize;
         for _ in 0..LOOK_AT {
@@ -290,7 +290,7 @@ impl ThreadCache {
     }
 
     /// Takes `count` objects of unused room away from a bin.
-    #[unsafe(link_section = ".text.hot.tiermalloc")]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn shrink(&self, class: Class, count: usize) {
         let id = class.id();
         let count = count.min(self.room[id].get() as usize);
@@ -381,7 +381,7 @@ unsafe fn store_one(
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
-#[unsafe(link_section = ".text.hot.tiermalloc")]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
 pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misuse> {
     if count == 0 {
         return Ok(head);

@@ -150,6 +150,9 @@ impl Problem<'_> {
                         .text(" to ")
                         .digits(most, 10)
                         .text(" bytes"),
+                    Kind::Bytes { automatic: true, .. } => {
+                        line.text("neither automatic nor a number of bytes, as in 64KiB")
+                    }
                     Kind::Bytes { .. } => line.text("not a number of bytes, as in 64KiB"),
                     Kind::Duration { least, most, .. } if out_of_range => line
                         .text("not from ")

@@ -37,7 +37,7 @@ impl ClosedPages {
     }
 
     fn way(&self) -> u8 {
-        // Relaxed: a number, which was written before any region was handed out.
+        // Relaxed: a number, which was written before the region, or the page, was handed out that it matters for.
         self.way.load(Ordering::Relaxed)
     }
 
@@ -58,9 +58,10 @@ impl ClosedPages {
             match self.way() {
                 MARKS => sys::unmark_closed(start, bytes),
                 EITHER => {
+                    // In this order what cannot be opened stays closed.
                     before < MOST_MAPPED
-                        && sys::allow(start, bytes)
                         && sys::unmark_closed(start, bytes)
+                        && sys::allow(start, bytes)
                 }
                 _ => before < MOST_MAPPED && sys::allow(start, bytes),
             }
@@ -72,7 +73,7 @@ impl ClosedPages {
     }
 
     /// Closes what was opened, and drops what it holds. `false`: that cannot be done in a way that could be undone, as
-    /// where the program has locked its pages; they are to be left alone.
+    /// where the process has as many mappings as it may have; they are to be left alone.
     ///
     /// # Safety
     /// The pages were opened in one piece, and nobody needs what they hold.
