@@ -7,11 +7,12 @@
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
-use tiermalloc_page_heap::{Put, RawLock, Span, State};
+use tiermalloc_page_heap::{RawLock, Span, State};
 use tiermalloc_size_class::{Class, MAX_BATCH, PAGE_SHIFT};
 use tiermalloc_sync::atomic::Ordering;
 
 use crate::shard::{PerClass, SHARDS};
+use crate::single::refused;
 use crate::spans::Spans;
 use crate::{CentralCache, Chain, Misuse, Near, SpanSource};
 
@@ -32,13 +33,10 @@ impl Gathered {
         Self { objects: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0 }
     }
 
+    /// The slots that are not filled yet, for who counts what he has filled.
     #[inline(always)]
-    pub(crate) fn push(&mut self, object: *mut u8) {
-        debug_assert!(self.count < MAX_BATCH);
-        if let Some(slot) = self.objects.get_mut(self.count) {
-            slot.write(object);
-            self.count += 1;
-        }
+    pub(crate) fn room(&mut self) -> Room<'_> {
+        Room { slots: &mut self.objects, next: self.count }
     }
 
     /// The chain, in the order in which the objects came.
@@ -61,20 +59,46 @@ impl Gathered {
     }
 }
 
-/// Up to a batch of objects that go home, each with the span in which it seems to lie, and that one's shard: of a span
-/// whose last object has gone home nothing can be told any more.
+/// What of [`Gathered`] is written to: in registers, until it is known how much it was.
+pub(crate) struct Room<'a> {
+    slots: &'a mut [MaybeUninit<*mut u8>; MAX_BATCH],
+    next: usize,
+}
+
+impl Room<'_> {
+    #[inline(always)]
+    pub(crate) fn push(&mut self, object: *mut u8) {
+        debug_assert!(self.next < MAX_BATCH);
+        if let Some(slot) = self.slots.get_mut(self.next) {
+            slot.write(object);
+            self.next += 1;
+        }
+    }
+
+    /// Slots that are filled by now, those from before among them.
+    #[inline(always)]
+    pub(crate) fn filled(&self) -> usize {
+        self.next
+    }
+}
+
+/// Up to a batch of objects that go home, in runs of neighbours that seem to lie in one span, each with that span and
+/// its shard: of a span whose last object has gone home nothing can be told any more.
 struct Homing {
-    found: [MaybeUninit<Found>; MAX_BATCH],
+    objects: [MaybeUninit<*mut u8>; MAX_BATCH],
     count: usize,
+    runs: [MaybeUninit<Run>; MAX_BATCH],
+    run_count: usize,
     /// A bit for each shard that has any of the spans.
     owners: u32,
 }
 
 #[derive(Clone, Copy)]
-struct Found {
-    object: *mut u8,
+struct Run {
     span: *mut Span,
     owner: usize,
+    /// Where its objects begin; they end where those of the next run begin.
+    first: usize,
 }
 
 /// The shard of a span; the first one's, if there is none, will say so.
@@ -87,7 +111,13 @@ fn owner_of(span: Option<NonNull<Span>>) -> usize {
 impl Homing {
     #[inline(always)]
     fn new() -> Self {
-        Self { found: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0, owners: 0 }
+        Self {
+            objects: [const { MaybeUninit::uninit() }; MAX_BATCH],
+            count: 0,
+            runs: [const { MaybeUninit::uninit() }; MAX_BATCH],
+            run_count: 0,
+            owners: 0,
+        }
     }
 
     /// Takes objects off a list, up to its end whatever their number; `span_of` is asked once for neighbours in
@@ -101,35 +131,57 @@ impl Homing {
         list: &mut *mut u8,
         span_of: impl Fn(usize) -> Option<NonNull<Span>>,
     ) {
-        let (mut page, mut span, mut owner) = (0, ptr::null_mut(), 0);
+        let (mut page, mut count, mut span) = (0, 0, ptr::null_mut());
         let mut object = *list;
-        for slot in &mut self.found {
-            if object.is_null() {
-                break;
-            }
+        while count < MAX_BATCH && !object.is_null() {
             let here = object as usize >> PAGE_SHIFT;
             if here != page {
                 page = here;
                 let found = span_of(object as usize);
-                owner = owner_of(found);
-                self.owners |= 1 << owner;
-                span = found.map_or(ptr::null_mut(), NonNull::as_ptr);
+                let this = found.map_or(ptr::null_mut(), NonNull::as_ptr);
+                if this != span || this.is_null() {
+                    span = this;
+                    self.begin_run(found, count);
+                }
             }
-            slot.write(Found { object, span, owner });
-            self.count += 1;
+            self.objects[count].write(object);
+            count += 1;
             // SAFETY: passed on to the caller.
             object = unsafe { Chain::next(object) };
         }
+        self.count = count;
         *list = object;
     }
 
-    /// # Safety
-    /// `n` is less than the count.
+    /// What comes from here on lies in that span.
     #[inline(always)]
-    unsafe fn get(&self, n: usize) -> Found {
-        debug_assert!(n < self.count);
-        // SAFETY: the first `count` are written.
-        unsafe { self.found.get_unchecked(n).assume_init() }
+    fn begin_run(&mut self, span: Option<NonNull<Span>>, first: usize) {
+        let owner = owner_of(span);
+        self.owners |= 1 << owner;
+        let span = span.map_or(ptr::null_mut(), NonNull::as_ptr);
+        debug_assert!(self.run_count < MAX_BATCH);
+        if let Some(slot) = self.runs.get_mut(self.run_count) {
+            slot.write(Run { span, owner, first });
+            self.run_count += 1;
+        }
+    }
+
+    /// The runs, each with its objects, which are one at least.
+    #[inline(always)]
+    fn runs(&self) -> impl Iterator<Item = (Run, &[*mut u8])> {
+        (0..self.run_count).map(|n| {
+            debug_assert!(n < MAX_BATCH && self.count <= MAX_BATCH);
+            // SAFETY: so many are written, of each kind, and each run has begun at an object that was written behind it.
+            unsafe {
+                let run = self.runs.get_unchecked(n).assume_init();
+                let end = match n + 1 < self.run_count {
+                    true => self.runs.get_unchecked(n + 1).assume_init_ref().first,
+                    false => self.count,
+                };
+                let objects = self.objects.as_ptr().cast::<*mut u8>().add(run.first);
+                (run, core::slice::from_raw_parts(objects, end - run.first))
+            }
+        })
     }
 }
 
@@ -253,52 +305,33 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let mut emptied = [const { MaybeUninit::<NonNull<Span>>::uninit() }; MAX_BATCH];
         let mut count = 0;
         let mut wrong = Ok(());
-        // Neighbours often come back one after the other: a span that has got one object is settled when the
-        // next goes elsewhere. One that has emptied and left, and to which a double free leads once more, is not.
-        let mut run: Option<NonNull<Span>> = None;
-        let mut last = ptr::null_mut();
-        let mut start = 0;
         let per_class = &self.shard().classes[class.id()];
         let mut spans = per_class.spans.lock();
         spans.stores += stores;
-        let mut n = 0;
-        loop {
-            // SAFETY: within the count.
-            let next = if n < homing.count { Some(unsafe { homing.get(n) }) } else { None };
-            n += 1;
-            if next.is_none_or(|next| next.span != last || next.span.is_null()) {
-                // SAFETY: the span of a run is one of this class.
-                if let Some(gone) = run.take().filter(|&span| unsafe { spans.settle(span) }) {
-                    // Each object empties one span at most.
-                    if let Some(slot) = emptied.get_mut(count) {
-                        slot.write(gone);
-                        count += 1;
-                    }
-                }
-            }
-            let Some(Found { object, span, owner }) = next else { break };
-            if owner != self.at {
+        for (run, objects) in homing.runs() {
+            if run.owner != self.at {
                 continue;
             }
-            if span != last || span.is_null() {
-                let Some(span) = home(class, object, span, self.at) else {
-                    wrong = Err(Misuse::Foreign(object, class));
-                    break;
-                };
-                last = span.as_ptr();
-                // SAFETY: a span of the class.
-                start = unsafe { span.as_ref() }.address();
-            }
-            let Some(span) = NonNull::new(last) else { break };
+            let first = objects.first().copied().unwrap_or(ptr::null_mut());
+            let Some(span) = home(class, first, run.span, self.at) else {
+                wrong = Err(Misuse::Foreign(first, class));
+                break;
+            };
             // SAFETY: the span is one of this class.
-            match unsafe { spans.put(span, shape, object as usize - start) } {
-                Put::Done => run = Some(span),
-                Put::Twice => wrong = Err(Misuse::DoubleFree(object, class)),
-                _ => wrong = Err(Misuse::NotAnObject(object, class)),
+            let (put, found) = unsafe { spans.put(span, shape, objects) };
+            // Neighbours often come back one after the other: a span is settled once for all of them. One that has
+            // emptied and left, and to which a double free leads once more, gets none.
+            // SAFETY: as above.
+            if put > 0 && unsafe { spans.settle(span) } {
+                // Each object empties one span at most.
+                if let Some(slot) = emptied.get_mut(count) {
+                    slot.write(span);
+                    count += 1;
+                }
             }
-            if wrong.is_err() {
-                // The run ends, and nothing comes behind it.
-                n = homing.count;
+            if let Some(&object) = objects.get(put) {
+                wrong = refused(found, class, object);
+                break;
             }
         }
         self.note_spare(per_class, class, &spans);

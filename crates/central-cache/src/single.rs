@@ -49,9 +49,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         let span = expect_home(class, object, (span, shard.at))?;
         // SAFETY: a span of this class, under its lock.
         unsafe {
-            let offset = object as usize - span.as_ref().address();
             spans.stores += 1;
-            refused(spans.put(span, class.shape(), offset), class, object)?;
+            refused(spans.put(span, class.shape(), &[object]).1, class, object)?;
             if spans.settle(span) {
                 drop(spans);
                 // C3: it left its class with no object handed out.
@@ -75,7 +74,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     }
 }
 
-fn refused(put: Put, class: Class, object: *mut u8) -> Result<(), Misuse> {
+/// What an object that was found so is reported as, if it is not live.
+pub(crate) fn refused(put: Put, class: Class, object: *mut u8) -> Result<(), Misuse> {
     match put {
         Put::Done => Ok(()),
         Put::Twice => Err(Misuse::DoubleFree(object, class)),

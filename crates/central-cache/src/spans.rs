@@ -97,9 +97,10 @@ impl Spans {
         let mut zeroed = false;
         // SAFETY: under the lock of the class; what `take_objects` gives out is ours (C1).
         unsafe {
+            let mut room = gathered.room();
             let mut each = |address, past| {
                 zeroed = past == Past::Zeroed;
-                gathered.push(address as *mut u8);
+                room.push(address as *mut u8);
             };
             let mut taken = 0;
             let before = span.as_ref().ever_taken();
@@ -110,6 +111,7 @@ impl Spans {
             if taken == 0 {
                 taken = span.as_ref().take_objects(wanted, each);
             }
+            gathered.count = room.filled();
             self.live += taken;
             self.taken += taken as u64;
             self.touched += span.as_ref().ever_taken() - before;
@@ -139,20 +141,22 @@ impl Spans {
         got
     }
 
-    /// Takes an object back. The span's place among the lists is settled by [`settle`](Self::settle),
-    /// once for all objects that come back to it in a row.
+    /// Takes objects back, as far as they are live ones of the span: returns their number, and what the first is that
+    /// is not. The span's place among the lists is settled by [`settle`](Self::settle).
     ///
     /// # Safety
-    /// The span is one of this class, of which `shape` is, and the object lies `offset` bytes from its
-    /// start, within it.
+    /// The span is one of this class, of which `shape` is.
     #[inline]
-    pub(crate) unsafe fn put(&mut self, span: NonNull<Span>, shape: Shape, offset: usize) -> Put {
+    pub(crate) unsafe fn put(
+        &mut self,
+        span: NonNull<Span>,
+        shape: Shape,
+        objects: &[*mut u8],
+    ) -> (usize, Put) {
         // SAFETY: under the lock of the class.
-        let put = unsafe { span.as_ref().put_at(shape, offset) };
-        if put == Put::Done {
-            self.live -= 1;
-        }
-        put
+        let (count, found) = unsafe { span.as_ref().put_objects(shape, objects) };
+        self.live -= count;
+        (count, found)
     }
 
     /// Puts a span to which objects came back where it belongs (C2). When all have, it leaves the

@@ -205,11 +205,12 @@ impl Class {
 }
 
 impl Shape {
-    /// The index of the object that starts `offset` bytes into the span; `None` where none does. The
-    /// offset is one within the span.
+    /// The index of the object that starts `offset` bytes into the span; `None` where none does, which holds for
+    /// offsets outside of the span as well, be they before it (as a number that has wrapped).
     #[inline(always)]
     pub const fn object_at(self, offset: usize) -> Option<usize> {
-        let index = ((offset as u64 * self.magic) >> 40) as usize;
+        // Far outside the product wraps, and the index is anything: then the object with it starts elsewhere.
+        let index = ((offset as u64).wrapping_mul(self.magic) >> 40) as usize;
         if index * self.size == offset && index < self.objects { Some(index) } else { None }
     }
 }
