@@ -18,7 +18,7 @@
 
 use tiermalloc_size_class::PAGE_SIZE;
 use tiermalloc_sync::MutexGuard;
-use tiermalloc_sync::atomic::{AtomicBool, Ordering};
+use tiermalloc_sync::atomic::Ordering;
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -102,17 +102,6 @@ impl Inner {
     #[inline]
     pub(crate) fn may_commit(&self, pages: usize) -> bool {
         self.limits.hard == usize::MAX || self.beyond(pages) == 0
-    }
-
-    /// Whether a span may be cut for which so many pages more are committed.
-    #[cold]
-    pub(crate) fn may_cut(&self, pages: usize, tight: &AtomicBool) -> bool {
-        let fits = self.may_commit(pages);
-        if fits && self.limits.soft != usize::MAX {
-            // Relaxed, under the lock: a hint.
-            tight.store(self.committed() + pages > self.limits.soft, Ordering::Relaxed);
-        }
-        fits
     }
 
     /// By how many pages the hard limit would be exceeded with `pages` more.

@@ -45,7 +45,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // H6, before anything has changed.
         if inner.limits.any {
             let dirty = hi.min(head + pages).saturating_sub(lo.max(head));
-            if !inner.may_cut(pages - dirty, &self.tight) {
+            if !inner.may_commit(pages - dirty) {
                 return None;
             }
         }
@@ -100,6 +100,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 inner.beside += beside(pages);
                 inner.stats.large_spans += 1;
             }
+        }
+        if inner.limits.any {
+            self.note_soft_limit(inner);
         }
         Some(found)
     }
