@@ -9,6 +9,24 @@ use facade::raw::MIN_ALIGN;
 
 use crate::{aligned, c, figures, info};
 
+/// The names that glibc has as well, and what they stand for here.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn names() -> [(&'static [u8], usize); NAMES] {
+    macro_rules! named {
+        ($($name:ident)+) => {
+            [$((stringify!($name).as_bytes(), $name as *const () as usize)),+]
+        };
+    }
+    named! {
+        malloc __libc_malloc free __libc_free calloc __libc_calloc realloc __libc_realloc reallocarray
+        __libc_reallocarray posix_memalign __posix_memalign memalign __libc_memalign aligned_alloc
+        valloc __libc_valloc pvalloc __libc_pvalloc free_sized free_aligned_sized malloc_usable_size
+        mallinfo mallinfo2 malloc_stats malloc_info malloc_trim mallopt
+    }
+}
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const NAMES: usize = 28;
+
 /// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
 /// says, from that section of the library.
 macro_rules! export {

@@ -1,8 +1,11 @@
 //! Loading: before main, by dlopen, and beside another heap.
 mod support;
 
+use std::fs;
+
 use support::{
-    bare, compile, passes, plain, plugin, preloaded, shared_object, skipped_on_system, succeeds,
+    Source, bare, compile, passes, plain, plugin, preloaded, scratch, shared_object,
+    skipped_on_system, succeeds,
 };
 
 fn used_through_dlopen(how: &str) {
@@ -52,4 +55,32 @@ fn a_preloaded_library_may_be_opened_and_closed_as_well() {
     // The handle is the preloaded object itself: closing it takes nothing away.
     let library = shared_object().expect("not on the system's allocator");
     succeeds(preloaded(compile(&plain("reopened.c"))).arg(library));
+}
+
+/// In the pool `system` glibc's functions serve whoever finds them, so there are two names for one heap.
+fn blocks_go_both_ways(how: &str) {
+    let conf = std::env::var("TIERMALLOC_TEST_CONF").unwrap_or_default();
+    let same = if conf.contains("pool=system") { "any" } else { "same" };
+    let (c, cxx) = (compile(&plugin("deep_plugin.c")), compile(&plugin("plugin.cc")));
+    succeeds(preloaded(compile(&plain("deep.c"))).args([how, same]).args([c, cxx]));
+}
+
+#[test]
+fn a_library_that_looks_into_glibc_first_has_the_programs_heap() {
+    blocks_go_both_ways("now");
+}
+
+#[test]
+fn a_library_that_looks_into_glibc_first_and_late_has_the_programs_heap() {
+    blocks_go_both_ways("lazy");
+}
+
+#[test]
+fn the_loader_knows_who_opens_a_library() {
+    let directory = scratch("run-path");
+    fs::copy(compile(&plugin("deep_plugin.c")), directory.join("libdeep_sought.so")).unwrap();
+    let flag = format!("-Wl,--enable-new-dtags,-rpath,{}", directory.display());
+    let flags = [flag.as_str()];
+    let program = compile(&Source { name: "run_path.c", flags: &flags, variant: "" });
+    succeeds(&mut preloaded(program));
 }

@@ -366,6 +366,15 @@ pub(crate) fn system_function(name: &[u8]) -> Option<usize> {
     (chosen() == Pool::System).then(|| system::function(name)).flatten()
 }
 
+/// See [`crate::raw::rename_in_c_library`].
+///
+/// # Safety
+/// As there.
+pub(crate) unsafe fn rename_in_c_library(functions: &[(&[u8], usize)]) -> usize {
+    // SAFETY: passed on to the caller.
+    if chosen() == Pool::System { 0 } else { unsafe { system::rename(functions) } }
+}
+
 /// What the chosen pool has beside the heap.
 pub(crate) fn beside(patience: &mut Patience) -> Option<Beside> {
     guarded::figures(patience)

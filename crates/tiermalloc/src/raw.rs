@@ -239,3 +239,17 @@ pub unsafe fn usable_size(pointer: *mut u8) -> usize {
 pub fn system_function(name: &[u8]) -> Option<usize> {
     pools::system_function(name)
 }
+
+/// Makes other functions stand for those of these names in the C library's own table of symbols, so that also those who
+/// ask that library before all others get them from now on. In the pool `system`, where the C library's serve, and where
+/// there is no glibc of its own file, nothing happens. Returns how many names that were.
+///
+/// Cost: two system calls, and a page that becomes the process's own for each page of the table that changes.
+///
+/// # Safety
+/// Each address is that of a function that does what the name promises, and goes on to; whoever mixes these functions with
+/// what the names have stood for until now has done so knowingly. No other thread calls this at the same time.
+pub unsafe fn rename_in_c_library(functions: &[(&[u8], usize)]) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe { pools::rename_in_c_library(functions) }
+}

@@ -6,7 +6,9 @@
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_void};
+
+use crate::dl;
 
 /// One word for each thing that is used; 0 while it is not there. `slow` reads them by their names.
 macro_rules! words {
@@ -57,8 +59,6 @@ words! {
     tiermalloc_cxx_bad_alloc_table = "_ZTVSt9bad_alloc",
     tiermalloc_cxx_bad_alloc_end = "_ZNSt9bad_allocD1Ev",
     tiermalloc_cxx_get_new_handler = "_ZSt15get_new_handlerv",
-    tiermalloc_cxx_dlopen = "dlopen",
-    tiermalloc_cxx_dlsym = "dlsym",
 }
 
 /// The runtimes that exist, by the names under which they are loaded.
@@ -67,16 +67,9 @@ const RUNTIMES: [&CStr; 2] = [c"libstdc++.so.6", c"libc++abi.so.1"];
 /// Looks a runtime up that was loaded after this library.
 #[cold]
 fn find_runtime() {
-    type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
-    type Symbol = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
-    // SAFETY: the words are valid; dlopen and dlsym have these types.
+    let open = dl::next();
+    // SAFETY: the words are valid; names are strings.
     unsafe {
-        let (open, symbol) = (tiermalloc_cxx_dlopen.get(), tiermalloc_cxx_dlsym.get());
-        if open.is_null() || symbol.is_null() {
-            return;
-        }
-        let open: Open = core::mem::transmute(open);
-        let symbol: Symbol = core::mem::transmute(symbol);
         for name in RUNTIMES {
             let runtime = open(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             if runtime.is_null() {
@@ -95,7 +88,7 @@ fn find_runtime() {
             ];
             for (word, name) in all {
                 if word.get().is_null() {
-                    word.set(symbol(runtime, name.as_ptr()));
+                    word.set(dl::look(runtime, name) as *mut c_void);
                 }
             }
             return;

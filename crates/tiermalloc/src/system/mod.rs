@@ -191,6 +191,16 @@ pub(crate) fn function(name: &[u8]) -> Option<usize> {
     unsafe { *LIBRARY.0.get() }?.function(name)
 }
 
+/// Makes other functions stand for those of these names in the C library, for everybody who asks for them there from
+/// now on. Returns how many.
+///
+/// # Safety
+/// Whoever calls the names may as well call these functions, at any time; no other thread does this.
+pub(crate) unsafe fn rename(functions: &[(&[u8], usize)]) -> usize {
+    // SAFETY: passed on to the caller.
+    loaded::c_library().map_or(0, |library| unsafe { library.rename(functions) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +215,32 @@ mod tests {
         // Data is no function, and neither is what a resolver has to choose first.
         assert_eq!(library.function(b"stdout"), None);
         assert_eq!(library.function(b"memcpy"), None);
+    }
+
+    #[test]
+    fn a_renamed_function_is_what_everybody_finds() {
+        extern "C" fn other() -> i32 {
+            7
+        }
+        let found = |name: &std::ffi::CStr| {
+            // SAFETY: handles of a library that stays, and names that end.
+            unsafe {
+                let library = libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_NOW);
+                libc::dlsym(library, name.as_ptr()) as usize
+            }
+        };
+        let (before, neighbour) = (found(c"l64a"), found(c"a64l"));
+        let ours = other as *const () as usize;
+        let names: [(&[u8], usize); 2] = [(b"l64a", ours), (b"no_such_function_anywhere", ours)];
+        // SAFETY: nobody here calls it, and nobody else does this.
+        unsafe {
+            assert_eq!(rename(&names), 1);
+            assert_ne!(before, ours);
+            assert_eq!((found(c"l64a"), found(c"a64l")), (ours, neighbour));
+            // It stands for something that is not the library's, so it stays so.
+            assert_eq!(rename(&names), 0);
+            assert_eq!(rename(&[]), 0);
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ const HEADER: [u8; 6] =
 const PROGRAM_HEADER_BYTES: usize = 56;
 const SYMBOL_BYTES: usize = 24;
 const LOAD: u32 = 1;
+/// Where in a symbol's record its value is.
+const VALUE: usize = 8;
 
 /// Tags of the dynamic section.
 const STRTAB: usize = 5;
@@ -138,6 +140,12 @@ impl Library {
 
     /// The address of a function that the library exports under `name`, in the version that new programs get.
     pub(super) fn function(&self, name: &[u8]) -> Option<usize> {
+        let record = self.record(name)?;
+        self.base.checked_add(self.read::<u64>(record + VALUE)? as usize)
+    }
+
+    /// Where the symbol of that function is recorded.
+    fn record(&self, name: &[u8]) -> Option<usize> {
         let hash = name
             .iter()
             .fold(5381u32, |hash, &byte| hash.wrapping_mul(33).wrapping_add(u32::from(byte)));
@@ -154,8 +162,8 @@ impl Library {
         loop {
             let link = self.read::<u32>(chains.checked_add(4 * (symbol - first) as usize)?)?;
             if link | 1 == hash | 1 {
-                if let Some(address) = self.function_at(symbol as usize, name) {
-                    return Some(address);
+                if let Some(record) = self.record_at(symbol as usize, name) {
+                    return Some(record);
                 }
             }
             if link & 1 != 0 {
@@ -165,11 +173,11 @@ impl Library {
         }
     }
 
-    /// The address of a symbol, if it is that function.
-    fn function_at(&self, symbol: usize, name: &[u8]) -> Option<usize> {
+    /// Where a symbol is recorded, if it is that function.
+    fn record_at(&self, symbol: usize, name: &[u8]) -> Option<usize> {
         let record = self.symbols.checked_add(symbol.checked_mul(SYMBOL_BYTES)?)?;
         let (text, info) = (self.read::<u32>(record)?, self.read::<u8>(record + 4)?);
-        let (section, value) = (self.read::<u16>(record + 6)?, self.read::<u64>(record + 8)?);
+        let (section, value) = (self.read::<u16>(record + 6)?, self.read::<u64>(record + VALUE)?);
         let hidden = match self.versions {
             Some(versions) => self.read::<u16>(versions.checked_add(2 * symbol)?)? & HIDDEN != 0,
             None => false,
@@ -180,6 +188,68 @@ impl Library {
             && section != 0
             && (self.base..self.end).contains(&address)
             && self.is_string(text as usize, name);
-        good.then_some(address)
+        good.then_some(record)
+    }
+
+    /// Makes the library's symbols of these names stand for other functions, for everybody who looks for them in the
+    /// library from now on; what is bound already stays so. Returns how many. Symbols of which a version is asked for
+    /// that new programs do not get stay as they are.
+    ///
+    /// # Safety
+    /// Whoever calls the names may as well call these functions, at any time; no other thread does this.
+    pub(super) unsafe fn rename(&self, functions: &[(&[u8], usize)]) -> usize {
+        let records = || {
+            functions.iter().filter_map(|&(name, function)| Some((self.record(name)?, function)))
+        };
+        let (first, last) =
+            records().fold((usize::MAX, 0), |(first, last), (at, _)| (at.min(first), at.max(last)));
+        if first > last {
+            return 0;
+        }
+        let Some(protection) = self.protection(first, last) else { return 0 };
+        // SAFETY: takes no pointer that is not ours.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let start = first & !(page - 1);
+        let bytes = last + SYMBOL_BYTES - start;
+        let protect = |protection| {
+            // SAFETY: pages of the loader's, which go on to be readable, and executable if they were.
+            unsafe { libc::mprotect(start as *mut libc::c_void, bytes, protection) == 0 }
+        };
+        let writable = protection & libc::PROT_WRITE != 0;
+        if !writable && !protect(protection | libc::PROT_WRITE) {
+            return 0;
+        }
+        let mut count = 0;
+        for (record, function) in records() {
+            // An address is what is added to where the library lies; beyond it, that wraps.
+            let value = function.wrapping_sub(self.base) as u64;
+            // SAFETY: within the library, and writable for now; a word that the loader reads whole.
+            unsafe { ((record + VALUE) as *mut u64).write_volatile(value) };
+            count += 1;
+        }
+        if !writable {
+            protect(protection);
+        }
+        count
+    }
+
+    /// How the part of the library is protected in which both addresses lie, as `mprotect` wants to know it.
+    fn protection(&self, first: usize, last: usize) -> Option<libc::c_int> {
+        let headers = self.base.checked_add(self.read::<u64>(self.base + 32)? as usize)?;
+        let count = self.read::<u16>(self.base + 56)? as usize;
+        for header in (0..count).map(|n| headers + n * PROGRAM_HEADER_BYTES) {
+            if self.read::<u32>(header)? != LOAD {
+                continue;
+            }
+            let start = self.base.checked_add(self.read::<u64>(header + 16)? as usize)?;
+            let end = start.checked_add(self.read::<u64>(header + 40)? as usize)?;
+            if first >= start && last.checked_add(SYMBOL_BYTES)? <= end {
+                let flags = self.read::<u32>(header + 4)?;
+                let of = |flag, protection| if flags & flag != 0 { protection } else { 0 };
+                let (read, write) = (of(4, libc::PROT_READ), of(2, libc::PROT_WRITE));
+                return Some(read | write | of(1, libc::PROT_EXEC));
+            }
+        }
+        None
     }
 }
