@@ -171,8 +171,12 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         if most > 0 && pages <= MAX_SPAN_PAGES {
             let mut kept = self.shard().kept.lock();
             if kept.pages + pages <= most {
+                // Before anybody may take it.
                 // SAFETY: passed on to the caller.
-                unsafe { kept.push(span) };
+                unsafe {
+                    source.unregister(span);
+                    kept.push(span);
+                }
                 let now = kept.pages;
                 drop(kept);
                 if now / SURPLUS != (now - pages) / SURPLUS {

@@ -97,6 +97,15 @@ pub unsafe trait SpanSource {
         self.alloc_span(class)
     }
 
+    /// Told of a span that is kept from now on, until [`recarve`](Self::recarve) or [`free_span`](Self::free_span): nothing
+    /// that somebody frees may be found in it.
+    ///
+    /// # Safety
+    /// The span came from `alloc_span`, has no object handed out, and is the caller's alone.
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        let _ = span;
+    }
+
     /// Makes an object span without objects handed out one of `class`, which has as many pages, and carves it anew.
     /// `false`: it is as it was, because that is not possible, or no faster than another one.
     ///
@@ -146,6 +155,10 @@ unsafe impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize> Spa
     ) -> Option<NonNull<Span>> {
         self.alloc_objects_run(class, more, spare)
     }
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.unregister_objects(span) }
+    }
     unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { self.recarve_objects(span, class) }
@@ -184,6 +197,10 @@ unsafe impl<S: SpanSource + ?Sized> SpanSource for &S {
         spare: &mut dyn FnMut(NonNull<Span>),
     ) -> Option<NonNull<Span>> {
         (**self).alloc_span_run(class, more, spare)
+    }
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { (**self).unregister(span) }
     }
     unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
         // SAFETY: passed on to the caller.

@@ -97,9 +97,22 @@ impl Evidence {
 
     /// The allocation that begins with a page is about to be freed.
     pub(crate) fn forget(&mut self, start: usize) {
+        self.moved(start, 0..0);
+    }
+
+    /// The allocation that began with a page takes these ones now.
+    fn moved(&mut self, start: usize, pages: Range<usize>) {
         if self.newest.start == start {
-            self.newest = 0..0;
+            self.newest = pages;
         }
+    }
+}
+
+impl Inner {
+    /// A large or huge allocation that lives takes other pages from now on.
+    pub(crate) fn set_extent(&mut self, span: &Span, start: usize, pages: usize) {
+        self.evidence.moved(span.start(), start..start + pages);
+        span.set_extent(start, pages);
     }
 }
 

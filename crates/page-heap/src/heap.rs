@@ -384,10 +384,21 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         Ok(())
     }
 
-    /// The large or huge allocation that starts at `address`.
+    /// Whether a large or huge allocation starts at `address`, at this moment.
     #[inline]
-    pub fn large_at(&self, address: usize) -> Option<&Span> {
-        // SAFETY: for an address that is a live allocation the record is valid while it lives.
+    pub fn is_large(&self, address: usize) -> bool {
+        // SAFETY: nothing is done with it.
+        unsafe { self.large_at(address) }.is_some()
+    }
+
+    /// The large or huge allocation that starts at `address`.
+    ///
+    /// # Safety
+    /// If one starts there, it is the caller's, who uses the answer before it resizes, moves or frees it, and in one thread
+    /// at a time.
+    #[inline]
+    pub unsafe fn large_at(&self, address: usize) -> Option<&Span> {
+        // SAFETY: records stay records; that of a live allocation is its own.
         let span = unsafe { self.map.span(address)?.as_ref() };
         (matches!(span.state(), State::Large | State::Huge) && span.address() == address)
             .then_some(span)

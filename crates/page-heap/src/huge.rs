@@ -99,8 +99,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return None;
         }
         let mapped = self.map_committed(bytes, align, guard);
-        if mapped.is_none() {
-            self.uncommit_huge(bytes >> PAGE_SHIFT);
+        match mapped {
+            Some(_) => self.mind_huge(),
+            None => self.uncommit_huge(bytes >> PAGE_SHIFT),
         }
         mapped
     }
@@ -235,7 +236,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 return None;
             }
             let mut inner = self.inner.lock();
-            record.set_extent(record.start(), bytes >> PAGE_SHIFT);
+            inner.set_extent(record, record.start(), bytes >> PAGE_SHIFT);
             inner.stats.huge_pages -= (old - bytes) >> PAGE_SHIFT;
             inner.stats.huge_returned_pages += (old - bytes) >> PAGE_SHIFT;
             self.note_soft_limit(&inner);
@@ -247,14 +248,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         // SAFETY: a whole mapping, which is the caller's.
         if unsafe { self.source.resize_in_place(place, old, bytes) } {
-            let _inner = self.inner.lock();
-            record.set_extent(record.start(), bytes >> PAGE_SHIFT);
+            let mut inner = self.inner.lock();
+            inner.set_extent(record, record.start(), bytes >> PAGE_SHIFT);
+            drop(inner);
+            self.mind_huge();
             return Some(address);
         }
         // SAFETY: passed on to the caller.
         let moved = unsafe { self.move_huge(span, bytes) };
-        if moved.is_none() {
-            self.uncommit_huge(more);
+        match moved {
+            Some(_) => self.mind_huge(),
+            None => self.uncommit_huge(more),
         }
         moved
     }
@@ -286,8 +290,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
             return None;
         }
-        let _inner = self.inner.lock();
-        record.set_extent(now >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+        let mut inner = self.inner.lock();
+        inner.set_extent(record, now >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
         // SAFETY: the page is the caller's.
         unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
         Some(now)

@@ -269,23 +269,28 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if fits { self.grow(region, before) } else { self.make_room(pages) }
     }
 
-    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever does
-    /// not make it says so to [`uncommit_huge`](Self::uncommit_huge).
+    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever has made it says
+    /// so to [`mind_huge`](Self::mind_huge), and whoever does not to [`uncommit_huge`](Self::uncommit_huge).
     pub(crate) fn commit_huge(&self, pages: usize) -> bool {
         loop {
             let mut inner = self.inner.lock();
             if inner.may_commit(pages) {
                 inner.stats.huge_pages += pages;
-                if self.note_soft_limit(&inner) {
-                    drop(inner);
-                    self.relieve_after_cut();
-                }
                 return true;
             }
             drop(inner);
             if !self.make_room(pages) {
                 return false;
             }
+        }
+    }
+
+    /// What was counted is there: above the soft limit others give way to it.
+    pub(crate) fn mind_huge(&self) {
+        let inner = self.inner.lock();
+        if self.note_soft_limit(&inner) {
+            drop(inner);
+            self.relieve_after_cut();
         }
     }
 

@@ -50,7 +50,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let Some(rest) = inner.records.span(&self.source, start + pages, old - pages) else {
                 return Ok(false);
             };
-            record.set_extent(start, pages);
+            inner.set_extent(record, start, pages);
             inner.stats.large_pages -= old - pages;
             inner.beside -= beside(old) - beside(pages);
             // SAFETY: the end is ours now; the allocation's last page is another one (H3).
@@ -95,7 +95,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             } else {
                 inner.records.give_span(next);
             }
-            record.set_extent(start, pages);
+            inner.set_extent(record, start, pages);
             self.map.set(start + pages - 1, 1, span, 0);
         }
         inner.stats.large_pages += more;

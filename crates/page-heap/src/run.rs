@@ -101,11 +101,27 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.alloc_objects(class)
     }
 
-    /// Makes an object span one of `class`, which has as many pages, all its objects free. `false`: there is no memory
-    /// for its free bits; the span has no class then, though the map still names the old one, and is good for
+    /// Takes an object span out of the map, for who keeps it until [`recarve_objects`](Self::recarve_objects) or
+    /// [`free_objects`](Self::free_objects): no address of it is an object's meanwhile, so that whoever frees one for the
+    /// second time is told so.
+    ///
+    /// Cost: a store or two for each page.
+    ///
+    /// # Safety
+    /// As for `free_objects`.
+    pub unsafe fn unregister_objects(&self, span: NonNull<Span>) {
+        // SAFETY: the caller's alone, with nobody who holds an object of it.
+        unsafe {
+            debug_assert_eq!((span.as_ref().state(), span.as_ref().live()), (State::Objects, 0));
+            self.map.clear(span.as_ref().start(), span.as_ref().pages());
+        }
+    }
+
+    /// Makes an object span one of `class`, which has as many pages, all its objects free, and registers it in the map.
+    /// `false`: there is no memory for its free bits; the span has no class then, and is good for
     /// [`free_objects`](Self::free_objects) alone.
     ///
-    /// Cost: some instructions, and a store for each page if the class is another one; the heap's lock if the one or
+    /// Cost: some instructions, and a store or two for each page; the heap's lock if the one or
     /// the other class has free bits outside the record.
     ///
     /// # Safety
@@ -134,9 +150,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // SAFETY: the caller's. H3 as in `alloc_objects`.
         unsafe {
             record.carve(class, bits);
-            if old != Some(class) {
-                self.map.set(record.start(), record.pages(), span, class.id() as u8);
-            }
+            self.map.set(record.start(), record.pages(), span, class.id() as u8);
         }
         true
     }

@@ -260,6 +260,21 @@ fn the_newest_tells_where_none_was_freed() {
 }
 
 #[test]
+fn the_newest_tells_of_all_its_pages_when_it_has_grown_or_shrunk() {
+    for (to, written, told) in [(6, 3, false), (6, 6, true), (2, 2, true)] {
+        with_blocks(|heap, arena| {
+            one_free_span(heap, arena, 20 * BLOCK);
+            let first = large(heap, 3 * BLOCK);
+            // SAFETY: ours; of what it loses nothing is used.
+            assert!(unsafe { heap.resize_large(first, to * BLOCK) });
+            write(first, written * BLOCK, 1);
+            large(heap, 4 * BLOCK);
+            assert_eq!(asked(&arena.take_advice()) > 0, told, "{written} of {to} written");
+        });
+    }
+}
+
+#[test]
 fn no_more_is_filled_than_four_times_what_was_dense() {
     with_blocks(|heap, arena| {
         let first = large(heap, 2 * BLOCK);

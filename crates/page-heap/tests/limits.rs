@@ -187,6 +187,22 @@ fn above_the_soft_limit_free_pages_go_back_with_the_free() {
 }
 
 #[test]
+fn an_allocation_that_cannot_be_made_takes_nothing_from_others() {
+    with_heap(4096, 4096, |heap, arena| {
+        let at = large(heap, 100);
+        free(heap, at);
+        heap.set_soft_limit((150 + CHUNK) * (PAGE + 9));
+        // Within the limits nothing is missing but the mapping.
+        arena.refuse(Refusals::Calls(0..usize::MAX));
+        assert!(heap.alloc_huge(120 * PAGE, 1).is_none());
+        assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (100, false));
+        arena.refuse(Refusals::Never);
+        heap.alloc_huge(120 * PAGE, 1).unwrap();
+        assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (30, false));
+    });
+}
+
+#[test]
 fn what_a_fork_has_cut_off_counts_on_and_nobody_waits_for_it() {
     with_heap(2048, 4096, |heap, _| {
         limit(heap, 100);

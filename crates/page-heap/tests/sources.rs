@@ -214,7 +214,8 @@ fn huge_allocations_grow_move_and_shrink_with_their_contents() {
             }
             now = then;
             assert!(holds(now, 4 * mib, 0x33));
-            assert_eq!(HEAP.large_at(now).map(Span::bytes), Some(mibs * mib));
+            // SAFETY: ours.
+            assert_eq!(unsafe { HEAP.large_at(now) }.map(Span::bytes), Some(mibs * mib));
             // SAFETY: the last word is within the allocation.
             assert_eq!(unsafe { ((now + mibs * mib - 8) as *const u64).read() }, 0);
         }

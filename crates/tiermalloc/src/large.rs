@@ -132,7 +132,8 @@ fn once(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<
 /// If it is one, it is not used any more.
 #[inline(always)]
 pub(crate) unsafe fn free(pointer: *mut u8) {
-    if let Some(span) = heap().large_at(pointer as usize) {
+    // SAFETY: passed on to the caller.
+    if let Some(span) = unsafe { heap().large_at(pointer as usize) } {
         if span.state() == State::Huge && span.bytes() < HUGE {
             HUGE_WHEN_GROWING.fetch_max(span.bytes() + 1, Ordering::Relaxed);
         }

@@ -311,7 +311,8 @@ pub(crate) fn resize(call: &str, pointer: *mut u8, size: usize, align: usize) ->
 #[inline(never)]
 pub(crate) unsafe fn usable_size(pointer: *mut u8) -> usize {
     const CALL: &str = "malloc_usable_size";
-    let pages = || match heap().large_at(pointer as usize) {
+    // SAFETY: passed on to the caller.
+    let pages = || match unsafe { heap().large_at(pointer as usize) } {
         Some(span) => span.bytes(),
         None => fatal::not_an_allocation(CALL, pointer as usize),
     };

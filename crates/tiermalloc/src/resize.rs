@@ -162,7 +162,8 @@ pub(crate) unsafe fn realloc_pages(
             return unsafe { move_exactly(pointer, system::usable_size(pointer), size, align) };
         }
     }
-    let Some(span) = heap().large_at(address) else {
+    // SAFETY: passed on to the caller.
+    let Some(span) = (unsafe { heap().large_at(address) }) else {
         fatal::not_an_allocation(call, address);
     };
     let old = span.bytes();

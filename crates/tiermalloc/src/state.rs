@@ -61,6 +61,10 @@ unsafe impl SpanSource for Pages {
         fork::adopt_one();
         HEAP.alloc_objects_run(class, more, spare)
     }
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { HEAP.unregister_objects(span) }
+    }
     unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { HEAP.recarve_objects(span, class) }

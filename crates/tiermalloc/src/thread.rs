@@ -86,11 +86,11 @@ const PAGES: usize = tiermalloc_size_class::pages_for(size_of::<ThreadCache>());
 #[inline(never)]
 #[unsafe(link_section = ".text.hot.tiermalloc")]
 fn create() -> Option<&'static ThreadCache> {
-    // Relaxed: a number.
-    EVER.fetch_add(1, Ordering::Relaxed);
     if !config::get().pool.caches() {
         // For good, without a key: nothing has to be taken down at the thread's end.
         tls::set_cache(DEAD.as_ptr());
+        // Relaxed: a number.
+        EVER.fetch_add(1, Ordering::Relaxed);
         fork::install();
         report::install();
         background::begin();
@@ -101,6 +101,8 @@ fn create() -> Option<&'static ThreadCache> {
     let cache = parked::take().or_else(fresh)?;
     // The word first: what follows may allocate, and then finds the cache in place.
     tls::set_cache(cache.as_ptr());
+    // Relaxed: a number. A thread for whose cache there is no memory comes here again and again, and is counted once.
+    EVER.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the cache stays until `exit`, and is the thread's own.
     unsafe {
         cache.as_ref().hand_to(files::thread());

@@ -400,13 +400,17 @@ fn the_later_source_wins_and_is_named() {
 
 #[test]
 fn a_value_of_the_program_that_is_out_of_range_is_told_and_does_not_apply() {
-    let program =
-        Config::new().quarantine(5 << 30).cache_total(1 << 20).release_delay(Duration::NONE);
+    let program = Config::new()
+        .quarantine(5 << 30)
+        .cache_total(1 << 20)
+        .release_delay(Duration::NONE)
+        .shards(3);
     let (effective, said) = gather(&Sources { program: Some(&program), ..Sources::NONE });
     assert_eq!(*effective.config(), Config::new().cache_total(1 << 20));
     assert_eq!(
         said,
         [
+            "the program: shards=something else: not one of automatic, 1, 2, 4, 8, 16; it is ignored",
             "the program: release_delay=0ms: not from 10 to 3600000 ms; it is ignored",
             "the program: quarantine=5GiB: not from 0 to 1073741824 bytes; it is ignored",
         ]

@@ -46,6 +46,10 @@ unsafe impl SpanSource for Spans {
         // SAFETY: passed on to the caller.
         unsafe { self.heap.free_objects(span) }
     }
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.heap.unregister_objects(span) }
+    }
     unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { self.heap.recarve_objects(span, class) }

@@ -220,6 +220,10 @@ unsafe impl SpanSource for Spans<'_> {
         self.given.lock().unwrap().push((more, came));
         Some(span)
     }
+    unsafe fn unregister(&self, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.heap.unregister_objects(span) }
+    }
     unsafe fn recarve(&self, span: NonNull<Span>, class: Class) -> bool {
         // SAFETY: the caller's alone.
         let record = unsafe { span.as_ref() };

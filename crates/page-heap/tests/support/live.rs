@@ -147,7 +147,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         for address in candidates {
             let live = self.live.iter().find(|live| live.address() == address);
             let is_live = live.is_some_and(|live| live.state != State::Objects);
-            assert_eq!(self.heap.large_at(address).is_some(), is_live);
+            assert_eq!(self.heap.is_large(address), is_live);
             if !is_live {
                 // SAFETY: nothing large starts there.
                 let freed = unsafe { self.heap.free_large(address) };

@@ -1,10 +1,12 @@
 /* A program that locks its memory after its first allocations (mlockall, now and for the future) goes on at the same
- * cost, and its address space does not grow with what it frees. The kernel does on locked pages only a part of what it does
- * on others. */
+ * cost, and neither its address space nor the number of its mappings grows with what it frees. The kernel does on locked
+ * pages only a part of what it does on others. */
 #include "check.h"
 #include <sys/mman.h>
 
 enum { KEPT = 64, WARM_UP = 500, ROUNDS = 2500, MOST_FAULTS = 150, ENOUGH = 256 << 20 };
+/* Blocks at one time, that many times, and of other addresses each time. */
+enum { WAVE = 5000, WAVES = 5, MOST_MAPPINGS = 1000 };
 
 static long faults(void)
 {
@@ -23,6 +25,18 @@ static long mapped(void)
     CHECK(length > 0, "statm");
     text[length] = '\0';
     return atol(text) * sysconf(_SC_PAGESIZE);
+}
+
+static int mappings(void)
+{
+    static char text[1 << 16];
+    int lines = 0, file = open("/proc/self/maps", O_RDONLY);
+    CHECK(file >= 0, "maps");
+    for (ssize_t length; (length = read(file, text, sizeof text)) > 0;)
+        for (ssize_t i = 0; i < length; i++)
+            lines += text[i] == '\n';
+    close(file);
+    return lines;
 }
 
 int main(void)
@@ -60,6 +74,24 @@ int main(void)
     long growth = mapped() - before, each = (faults() - faults_before) / (ROUNDS - WARM_UP);
     CHECK(growth < (long)(64 * MIB), "%ld bytes more mapped", growth);
     CHECK(each < MOST_FAULTS, "%ld page faults for each block", each);
+    static char *wave[WAVE];
+    int most = 0;
+    /* What comes from here on is not locked, what is there stays so. */
+    CHECK(munlockall() == 0 && mlockall(MCL_CURRENT) == 0, "locking what there is");
+    for (int round = 0; round < WAVES; round++) {
+        for (int i = 0; i < WAVE; i++) {
+            wave[i] = malloc(100 + (size_t)round * 37 % 4000);
+            CHECK(wave[i] != NULL, "block %d of a wave", i);
+            wave[i][0] = (char)i;
+        }
+        for (int i = 0; i < WAVE; i++) {
+            CHECK(wave[i][0] == (char)i, "block %d of a wave", i);
+            free(wave[i]);
+        }
+        int now = mappings();
+        most = now > most ? now : most;
+    }
+    CHECK(most < MOST_MAPPINGS, "%d mappings", most);
     printf("locked: %d blocks, %ld KiB more mapped, %ld faults for each\n", ROUNDS, growth / 1024, each);
     return 0;
 }

@@ -45,7 +45,7 @@ impl Shown {
     fn content(&self, line: Line, quoted: bool) -> Line {
         match (self.value, self.kind) {
             (Value::Choice(n), Kind::Choice(words)) => {
-                line.text(words.get(n).copied().unwrap_or_default())
+                line.text(words.get(n).copied().unwrap_or("something else"))
             }
             (Value::Flags(0), _) => line.text("off"),
             (Value::Flags(bits), Kind::Flags(words)) => {

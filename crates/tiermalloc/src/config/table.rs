@@ -27,7 +27,9 @@ macro_rules! choice {
             meaning: $meaning,
             get: |config| {
                 let words = [$($value),+];
-                Value::Choice(words.iter().position(|word| *word == config.$field).unwrap_or(0))
+                // What is none of them is told of, as any value that a key does not take.
+                let place = words.iter().position(|word| *word == config.$field);
+                Value::Choice(place.unwrap_or(usize::MAX))
             },
             set: |config, value| {
                 if let Value::Choice(word) = *value {

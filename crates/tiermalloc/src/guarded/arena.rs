@@ -85,6 +85,11 @@ impl Block {
         self.start + self.place().map_or(0, |place| place.object)
     }
 
+    /// Length of its place.
+    fn bytes(&self) -> usize {
+        self.place().map_or(0, |place| place.bytes)
+    }
+
     /// Where the open pages start, and their length.
     pub(super) fn open(&self) -> (usize, usize) {
         (self.start, self.place().map_or(0, |place| place.open))
@@ -224,8 +229,8 @@ impl Arena {
         self.live.fetch_sub(block.size, Ordering::Relaxed);
         let (start, bytes) = block.open();
         // What cannot be closed stays, and counts.
-        // SAFETY: nobody uses the block any more; its pages were opened in one piece.
-        if bytes > 0 && !unsafe { self.heap.source().close(start, bytes) } {
+        // SAFETY: nobody uses the block any more; its pages were opened in one piece, and the rest of its place is closed.
+        if bytes > 0 && !unsafe { self.heap.source().close(start, bytes, block.bytes()) } {
             // Its addresses are never used again.
             return;
         }

@@ -6,7 +6,7 @@
 //! default; so many places may be open at one time ([`MOST_MAPPED`]) that the program has some left.
 //!
 //! A program that locks its pages (`mlockall`) after the first region has no marks from then on, for the kernel puts
-//! none on what is locked. Then a page is closed in whichever way goes, and opened in both.
+//! none on what is locked. Then places are closed as mappings, whole, so that neighbours join, and opened in both ways.
 
 use core::ptr::NonNull;
 
@@ -73,22 +73,23 @@ impl ClosedPages {
     }
 
     /// Closes what was opened, and drops what it holds. `false`: that cannot be done in a way that could be undone, as
-    /// where the process has as many mappings as it may have; they are to be left alone.
+    /// where the process has as many mappings as it may have; they are to be left alone. Of the `whole` bytes of the
+    /// place those behind the first `bytes` are closed already.
     ///
     /// # Safety
-    /// The pages were opened in one piece, and nobody needs what they hold.
-    pub(super) unsafe fn close(&self, start: usize, bytes: usize) -> bool {
+    /// The place is the caller's, its first `bytes` were opened in one piece, and nobody needs what they hold.
+    pub(super) unsafe fn close(&self, start: usize, bytes: usize, whole: usize) -> bool {
         self.open.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         unsafe {
             let closed = match self.way() {
                 MAPPINGS => sys::close_anew(start, bytes),
+                MARKS if sys::mark_closed(start, bytes) => true,
                 _ => {
-                    sys::mark_closed(start, bytes) || {
-                        // Relaxed: whoever opens these pages has them from a list, under its lock.
-                        self.way.store(EITHER, Ordering::Relaxed);
-                        sys::close_anew(start, bytes)
-                    }
+                    // Relaxed: whoever opens these pages has them from a list, under its lock.
+                    self.way.store(EITHER, Ordering::Relaxed);
+                    // What is closed behind the pages may be so by marks: in a mapping like those that were open.
+                    sys::close_anew(start, whole)
                 }
             };
             closed || {
@@ -206,12 +207,12 @@ mod tests {
                     assert!(pages.open(region + os, os));
                     assert!(!readable(0) && readable(1) && !readable(2));
                     ((region + os) as *mut u8).write_bytes(7, os);
-                    assert!(pages.close(region + os, os));
+                    assert!(pages.close(region + os, os, 2 * os));
                     assert!(!readable(1));
                 }
                 assert!(pages.open(region + os, 3 * os));
                 assert!((0..3 * os).all(|at| ((region + os + at) as *const u8).read() == 0));
-                assert!(pages.close(region + os, 3 * os));
+                assert!(pages.close(region + os, 3 * os, 4 * os));
             }
             assert_eq!(pages.open.load(Ordering::Relaxed), 0);
             if forced == UNKNOWN {

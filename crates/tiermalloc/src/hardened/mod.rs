@@ -92,7 +92,7 @@ pub(crate) fn check_claim(pointer: *mut u8, size: usize, align: usize) {
     let align = align.max(MIN_ALIGN);
     let claimed = class_of(size, align);
     match Class::from_id(MAP.class_id(pointer as usize)) {
-        None if heap().large_at(pointer as usize).is_none() => {}
+        None if !heap().is_large(pointer as usize) => {}
         owner if owner != claimed => fatal::wrong_size(pointer, claimed, owner),
         _ if pointer as usize % align != 0 => fatal::wrong_align(pointer, align),
         _ => {}
