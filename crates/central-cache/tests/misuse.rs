@@ -7,7 +7,7 @@ use support::{
     Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, store_batches, store_each,
     store_near, whole_span, with_cache, with_shards,
 };
-use tiermalloc_central_cache::{Chain, Misuse};
+use tiermalloc_central_cache::{Chain, Misuse, SpanSource};
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 #[test]

@@ -192,12 +192,12 @@ fn an_allocation_that_cannot_be_made_takes_nothing_from_others() {
         let at = large(heap, 100);
         free(heap, at);
         heap.set_soft_limit((150 + CHUNK) * (PAGE + 9));
-        // Within the limits nothing is missing but the mapping.
+        // A mapping or nothing, for which there is no memory.
         arena.refuse(Refusals::Calls(0..usize::MAX));
-        assert!(heap.alloc_huge(120 * PAGE, 1).is_none());
+        assert!(heap.alloc_guarded(120 * PAGE, 1).is_none());
         assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (100, false));
         arena.refuse(Refusals::Never);
-        heap.alloc_huge(120 * PAGE, 1).unwrap();
+        heap.alloc_guarded(120 * PAGE, 1).unwrap();
         assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (30, false));
     });
 }
