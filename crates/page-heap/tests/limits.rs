@@ -188,15 +188,13 @@ fn above_the_soft_limit_free_pages_go_back_with_the_free() {
 
 #[test]
 fn an_allocation_that_cannot_be_made_takes_nothing_from_others() {
-    with_heap(4096, 4096, |heap, arena| {
+    with_heap(4096, 4096, |heap, _| {
         let at = large(heap, 100);
         free(heap, at);
         heap.set_soft_limit((150 + CHUNK) * (PAGE + 9));
         // A mapping or nothing, for which there is no memory.
-        arena.refuse(Refusals::Calls(0..usize::MAX));
-        assert!(heap.alloc_guarded(120 * PAGE, 1).is_none());
+        assert!(heap.alloc_guarded(5000 * PAGE, 1).is_none());
         assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (100, false));
-        arena.refuse(Refusals::Never);
         heap.alloc_guarded(120 * PAGE, 1).unwrap();
         assert_eq!((heap.stats().dirty_pages, heap.is_tight()), (30, false));
     });
