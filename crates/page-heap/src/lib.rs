@@ -30,7 +30,8 @@
 //! - H6: no allocation leaves more pages committed than the hard limit (`limit`).
 //!
 //! Locks: one of the heap, under which no system call is made but for metadata (one mapping per
-//! thousand spans), and before it one of whoever adds a region. The page map is read without them.
+//! thousand spans) and, where an allocation of 2 MiB or more is cut or freed, for up to eight looks at whether such ones
+//! are filled ([`PageSource::is_resident`]); and before it one of whoever adds a region. The page map is read without them.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
