@@ -16,8 +16,9 @@ use crate::span::{INLINE_WORDS, Span, State};
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
-    /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it, if
-    /// a free span at hand is long enough for all of them, a dirty one where there is any dirty one that fits, and no limit is set. Each of these is passed to `spare`: an object span without
+    /// [`alloc_objects`](Self::alloc_objects), and up to `more` further spans of as many pages that lie behind it: as many as
+    /// the shortest dirty free span has room for that has room for one; where nothing that fits is dirty, all of them
+    /// if a clean one has room for all; none where a limit is set. Each of these is passed to `spare`: an object span without
     /// a class, for [`recarve_objects`](Self::recarve_objects) or [`free_objects`](Self::free_objects).
     ///
     /// Cost: as for `alloc_objects`, and under the same lock a record for each further span.
@@ -30,22 +31,24 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let pages = class.pages();
         let more = more.min(MOST);
         let mut inner = self.inner.lock();
-        let all = pages * (more + 1);
-        // What is dirty is used first: where there is only a shorter piece of that, one span is enough.
+        // What is dirty is used first, and the shortest piece of that before longer ones, as far as it goes: whoever
+        // wants a long one finds none where runs have broken them while short ones lie about.
         let found = match more == 0 || inner.limits.any {
             true => None,
-            false if inner.dirty.find(pages).is_some() => inner.dirty.find(all),
-            false => inner.clean.find(all),
+            false => inner.dirty.find(pages).or_else(|| inner.clean.find(pages * (more + 1))),
         };
-        let Some(found) = found.map(NonNull::from) else {
+        let spans = found.map_or(1, |found| (found.pages() / pages).min(more + 1));
+        let Some(found) = found.filter(|_| spans > 1).map(NonNull::from) else {
             drop(inner);
             return self.alloc_objects(class);
         };
+        let all = pages * spans;
         // What the run will be cut from, at its start: where it may hold something.
         // SAFETY: spans on the sets are valid under the lock.
         let (from, (lo, hi)) = unsafe { (found.as_ref().start(), found.as_ref().dirty()) };
         let dirty = from + lo..from + hi;
         let is_clean = |span: &Span| span.end() <= dirty.start || dirty.end <= span.start();
+        // It is cut from what was found: no shorter piece has room for one span, so none has for all.
         let run = self.cut(&mut inner, all, 1, State::Objects);
         let begun = inner.take_begun();
         let Some(run) = run else {
@@ -54,6 +57,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         // SAFETY: the run is ours until it is handed out.
         let record = unsafe { run.as_ref() };
+        debug_assert_eq!(record.start(), from);
         let end = record.end();
         record.set_class(None);
         record.set_words(0);

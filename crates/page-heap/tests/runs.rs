@@ -285,6 +285,30 @@ fn a_short_piece_that_is_dirty_is_used_before_a_run_of_clean_ones() {
 }
 
 #[test]
+fn the_shortest_piece_that_is_dirty_serves_as_far_as_it_goes() {
+    let class = class_of(10_240, 8).unwrap();
+    let pages = class.pages();
+    with_region(|heap, _, at| {
+        // Room for three spans and a page, and for twenty.
+        let (short, wall) = (large(heap, 3 * pages + 1), large(heap, 1));
+        let (long, end) = (large(heap, 20 * pages), large(heap, 1));
+        free(heap, short);
+        free(heap, long);
+        let (first, spares) = run(heap, class, 9);
+        assert_eq!((first.address(), spares.len()), (short, 2));
+        assert!(spares.iter().all(|spare| spare.end() <= wall / PAGE && !spare.was_zeroed()));
+        // What is left of it has room for none.
+        let (second, more) = run(heap, class, 9);
+        assert_eq!((second.address(), more.len()), (long, 9));
+        for span in spares.into_iter().chain(more).chain([first, second]) {
+            free_span(heap, span);
+        }
+        [wall, end].into_iter().for_each(|at| free(heap, at));
+        is_one_free_span(heap, at);
+    });
+}
+
+#[test]
 fn no_more_come_at_once_than_are_promised() {
     let class = class_of(2048, 8).unwrap();
     assert_eq!(class.pages(), 1);
