@@ -100,10 +100,10 @@ impl Evidence {
         self.moved(start, 0..0);
     }
 
-    /// The allocation that began with a page takes these ones now.
+    /// The allocation that began with a page takes these ones now. One that is no longer a block long tells nothing.
     fn moved(&mut self, start: usize, pages: Range<usize>) {
         if self.newest.start == start {
-            self.newest = pages;
+            self.newest = if pages.len() < BLOCK { 0..0 } else { pages };
         }
     }
 }

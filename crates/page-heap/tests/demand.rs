@@ -275,6 +275,21 @@ fn the_newest_tells_of_all_its_pages_when_it_has_grown_or_shrunk() {
 }
 
 #[test]
+fn the_newest_tells_nothing_when_it_is_no_longer_than_a_block() {
+    for pages in [1, 2, 8, 11, BLOCK / 2, BLOCK - 1] {
+        with_blocks(|heap, arena| {
+            one_free_span(heap, arena, 20 * BLOCK);
+            let first = large(heap, 3 * BLOCK);
+            write(first, 3 * BLOCK, 1);
+            // SAFETY: ours, and its end is not used any more.
+            assert!(unsafe { heap.resize_large(first, pages) });
+            large(heap, 4 * BLOCK);
+            assert_eq!(arena.take_advice(), [], "{pages} pages");
+        });
+    }
+}
+
+#[test]
 fn no_more_is_filled_than_four_times_what_was_dense() {
     with_blocks(|heap, arena| {
         let first = large(heap, 2 * BLOCK);

@@ -9,9 +9,12 @@ use facade::raw::MIN_ALIGN;
 
 use crate::{aligned, c, figures, info};
 
-/// The names that glibc has as well, and what they stand for here.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+/// The names that glibc has as well, and functions that do the same as those here. Not those themselves: whoever asks
+/// for an exported function's address is told which one the program has got by that name, or by another name of the same
+/// code, which the compiler has merged: `free`, `cfree` and C++'s `operator delete` are one.
+#[cfg(all(feature = "dlopen", target_os = "linux", target_env = "gnu"))]
 pub(crate) fn names() -> [(&'static [u8], usize); NAMES] {
+    use self::{cold::*, hot::*};
     macro_rules! named {
         ($($name:ident)+) => {
             [$((stringify!($name).as_bytes(), $name as *const () as usize)),+]
@@ -24,17 +27,46 @@ pub(crate) fn names() -> [(&'static [u8], usize); NAMES] {
         mallinfo mallinfo2 malloc_stats malloc_info malloc_trim mallopt
     }
 }
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "dlopen", target_os = "linux", target_env = "gnu"))]
 const NAMES: usize = 28;
 
 /// Exports `name(arguments) -> result` for each name of a row, each doing what the row's expression
 /// says, from that section of the library.
 macro_rules! export {
-    (in $section:literal; $(
+    (in $section:literal $(as $own:ident)?; $(
         $($name:ident)+ ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $what:expr;
-    )*) => {$(
-        export!(@each $section [$($name)+] ($($arg: $type),*) ($($result)?) $what);
-    )*};
+    )*) => {
+        $(export!(@each $section [$($name)+] ($($arg: $type),*) ($($result)?) $what);)*
+        export!(@own [$($own)?] $([$($name)+] ($($arg: $type),*) ($($result)?) $what;)*);
+    };
+    (@own [] $($rest:tt)*) => {};
+    (@own [$own:ident] $([$($name:ident)+] $args:tt $result:tt $what:expr;)*) => {
+        /// The same functions under no exported name, in the order of the table; each with a word in it that keeps the compiler
+        /// from merging it with another.
+        #[cfg(all(feature = "dlopen", target_os = "linux", target_env = "gnu"))]
+        #[allow(dead_code)]
+        mod $own {
+            use super::*;
+            $(export!(@owns [$($name)+] $args $result $what);)*
+        }
+    };
+    (@owns [$($name:ident)+] $args:tt $result:tt $what:expr) => {$(
+        export!(@owned $name $args $result $what);
+    )+};
+    (@owned $name:ident ($($arg:ident: $type:ty),*) ($($result:ty)?) $what:expr) => {
+        /// See the exported one.
+        ///
+        /// # Safety
+        /// As there.
+        pub(super) unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
+            // SAFETY: nothing but a comment; the rest is passed on to the caller.
+            #[allow(unused_unsafe)]
+            unsafe {
+                core::arch::asm!(concat!("/* ", stringify!($name), " */"), options(nomem, nostack, preserves_flags));
+                $what
+            }
+        }
+    };
     (@each $section:literal [$($name:ident)+] $args:tt $result:tt $what:expr) => {$(
         export!(@one $section $name $args $result $what);
     )+};
@@ -60,7 +92,7 @@ type Pointer = *mut c_void;
 
 // What programs run all the time lies together with the rest of that (docs/architecture.md, Code).
 export! {
-    in ".text.hot.tiermalloc";
+    in ".text.hot.tiermalloc" as hot;
     malloc __libc_malloc (size: usize) -> Pointer = c::malloc(size);
     free cfree __libc_free __libc_cfree (pointer: Pointer) = c::free(pointer);
     // C23. Neither size nor alignment is believed, so that a wrong one never corrupts; the hardened
@@ -83,7 +115,7 @@ export! {
 }
 
 export! {
-    in ".text.tiermalloc";
+    in ".text.tiermalloc" as cold;
     malloc_usable_size (pointer: Pointer) -> usize = c::malloc_usable_size(pointer);
     mallinfo () -> info::Mallinfo = info::mallinfo();
     mallinfo2 () -> info::Mallinfo2 = info::mallinfo2();

@@ -8,7 +8,7 @@
 //! - [`info`]: malloc_stats, mallinfo and the like; [`xml`], malloc_info's document.
 //! - [`figures`]: what `tiermalloc.h` offers of statistics and configuration.
 //! - [`cxx`]: operator new and delete.
-//! - [`dl`]: the loader: `dlopen`, for libraries that look into glibc first.
+//! - [`dl`]: the loader; [`deep`], `dlopen` for libraries that look into glibc first.
 //!
 //! The library is `no_std`: it needs libc and nothing else, so that a program's start pays for
 //! nothing else. It is usable from the first instruction: no constructor has to run before `malloc`
@@ -20,6 +20,8 @@ mod aligned;
 mod c;
 mod control;
 mod cxx;
+#[cfg(all(feature = "dlopen", target_os = "linux", target_env = "gnu"))]
+mod deep;
 mod dl;
 mod exports;
 mod figures;

@@ -57,12 +57,11 @@ fn a_preloaded_library_may_be_opened_and_closed_as_well() {
     succeeds(preloaded(compile(&plain("reopened.c"))).arg(library));
 }
 
-/// In the pool `system` glibc's functions serve whoever finds them, so there are two names for one heap.
 fn blocks_go_both_ways(how: &str) {
-    let conf = std::env::var("TIERMALLOC_TEST_CONF").unwrap_or_default();
-    let same = if conf.contains("pool=system") { "any" } else { "same" };
     let (c, cxx) = (compile(&plugin("deep_plugin.c")), compile(&plugin("plugin.cc")));
-    succeeds(preloaded(compile(&plain("deep.c"))).args([how, same]).args([c, cxx]));
+    succeeds(preloaded(compile(&plain("deep.c"))).arg(how).args([&c, &cxx]));
+    let fixed = Source { flags: &["-no-pie", "-fno-pie"], variant: ".fixed", ..plain("deep.c") };
+    succeeds(preloaded(compile(&fixed)).arg(how).args([c, cxx]));
 }
 
 #[test]
@@ -73,6 +72,18 @@ fn a_library_that_looks_into_glibc_first_has_the_programs_heap() {
 #[test]
 fn a_library_that_looks_into_glibc_first_and_late_has_the_programs_heap() {
     blocks_go_both_ways("lazy");
+}
+
+#[test]
+fn a_library_that_looks_into_glibc_first_does_not_find_the_programs_operators() {
+    let library = compile(&plugin("deep_plugin.c"));
+    succeeds(preloaded(compile(&plain("deep_own_new.cc"))).arg(library));
+}
+
+#[test]
+fn there_is_one_heap_by_whatever_way_it_is_found() {
+    let library = compile(&plugin("deep_plugin.c"));
+    succeeds(preloaded(compile(&plain("deep_handle.c"))).arg(library));
 }
 
 #[test]

@@ -367,6 +367,15 @@ pub(crate) fn system_function(name: &[u8]) -> Option<usize> {
     (chosen() == Pool::System).then(|| system::function(name)).flatten()
 }
 
+/// See [`crate::raw::is_live`].
+pub(crate) fn is_live(pointer: *mut u8) -> bool {
+    let address = pointer as usize;
+    match Class::from_id(MAP.class_id(address)) {
+        Some(class) => CENTRAL.is_object(class, address),
+        None => heap().is_large(address) || guarded::is_live(pointer),
+    }
+}
+
 /// See [`crate::raw::rename_in_c_library`].
 ///
 /// # Safety

@@ -240,6 +240,15 @@ pub fn system_function(name: &[u8]) -> Option<usize> {
     pools::system_function(name)
 }
 
+/// Whether a live block starts at `pointer`, as far as is known without its thread: an object that waits in a cache counts as one.
+/// Exact for a block that the caller has.
+///
+/// Cost: a few loads; in the pool `guarded` a lock.
+#[must_use]
+pub fn is_live(pointer: *mut u8) -> bool {
+    pools::is_live(pointer)
+}
+
 /// Makes other functions stand for those of these names in the C library's own table of symbols, so that also those who
 /// ask that library before all others get them from now on. In the pool `system`, where the C library's serve, and where
 /// there is no glibc of its own file, nothing happens. Returns how many names that were.

@@ -43,8 +43,3 @@ char *deep_text(int number)
     char *text = NULL;
     return asprintf(&text, "number %d", number) > 0 ? text : NULL;
 }
-
-void *deep_malloc(void)
-{
-    return (void *)malloc;
-}

@@ -186,7 +186,7 @@ impl Arena {
         unsafe {
             let record = span.as_ref();
             let block = Block { size, align, freed: false, start: record.address() };
-            if place.open > 0 && !self.heap.source().open(block.start, place.open) {
+            if place.open > 0 && !self.heap.source().open(block.start, place.open, place.bytes) {
                 let _ = self.heap.free_large(block.start);
                 return None;
             }

@@ -78,6 +78,12 @@ fn live(call: &str, pointer: *mut u8) -> Option<Block> {
     Some(block)
 }
 
+/// Whether a live block of this pool starts at `pointer`.
+pub(crate) fn is_live(pointer: *mut u8) -> bool {
+    let block = arena().and_then(|arena| arena.block_at(pointer as usize));
+    block.is_some_and(|block| block.object() == pointer as usize && !block.freed)
+}
+
 fn expect_live(call: &str, pointer: *mut u8, block: &Block) {
     if block.object() != pointer as usize {
         fatal::not_the_start(call, pointer, block.object(), block.size);

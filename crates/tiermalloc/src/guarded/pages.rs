@@ -5,8 +5,9 @@
 //! without rights, so that each open place splits it and takes two of the 65,530 mappings that Linux allows by
 //! default; so many places may be open at one time ([`MOST_MAPPED`]) that the program has some left.
 //!
-//! A program that locks its pages (`mlockall`) after the first region has no marks from then on, for the kernel puts
-//! none on what is locked. Then places are closed as mappings, whole, so that neighbours join, and opened in both ways.
+//! The kernel puts no marks on what a program has locked (`mlock`, `mlockall`). Such a place is closed as a mapping, whole,
+//! so that neighbours join; it is opened in both ways then, with marks behind what is open if there can be any, so that it
+//! joins those that are marked. From the first such place on all are opened that way.
 
 use core::ptr::NonNull;
 
@@ -47,11 +48,11 @@ impl ClosedPages {
         decided.map_or_else(|before| before, |_| way)
     }
 
-    /// Opens pages of a region; they are zero. `false`: that cannot be.
+    /// Opens the first `bytes` bytes of a place of `whole`; they are zero. `false`: that cannot be.
     ///
     /// # Safety
-    /// The pages are closed, and the caller's.
-    pub(super) unsafe fn open(&self, start: usize, bytes: usize) -> bool {
+    /// The place is closed, and the caller's.
+    pub(super) unsafe fn open(&self, start: usize, bytes: usize, whole: usize) -> bool {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         let opened = unsafe {
@@ -59,9 +60,14 @@ impl ClosedPages {
                 MARKS => sys::unmark_closed(start, bytes),
                 EITHER => {
                     // In this order what cannot be opened stays closed.
-                    before < MOST_MAPPED
+                    let opened = before < MOST_MAPPED
                         && sys::unmark_closed(start, bytes)
-                        && sys::allow(start, bytes)
+                        && sys::allow(start, whole);
+                    let behind = (start + bytes, whole - bytes);
+                    if opened && !sys::mark_closed(behind.0, behind.1) {
+                        sys::forbid(behind.0, behind.1);
+                    }
+                    opened
                 }
                 _ => before < MOST_MAPPED && sys::allow(start, bytes),
             }
@@ -84,7 +90,7 @@ impl ClosedPages {
         unsafe {
             let closed = match self.way() {
                 MAPPINGS => sys::close_anew(start, bytes),
-                MARKS if sys::mark_closed(start, bytes) => true,
+                _ if sys::mark_closed(start, bytes) => true,
                 _ => {
                     // Relaxed: whoever opens these pages has them from a list, under its lock.
                     self.way.store(EITHER, Ordering::Relaxed);
@@ -204,13 +210,13 @@ mod tests {
             // SAFETY: the region is ours; what is written to is open.
             unsafe {
                 for _ in 0..3 {
-                    assert!(pages.open(region + os, os));
+                    assert!(pages.open(region + os, os, 2 * os));
                     assert!(!readable(0) && readable(1) && !readable(2));
                     ((region + os) as *mut u8).write_bytes(7, os);
                     assert!(pages.close(region + os, os, 2 * os));
                     assert!(!readable(1));
                 }
-                assert!(pages.open(region + os, 3 * os));
+                assert!(pages.open(region + os, 3 * os, 4 * os));
                 assert!((0..3 * os).all(|at| ((region + os + at) as *const u8).read() == 0));
                 assert!(pages.close(region + os, 3 * os, 4 * os));
             }
