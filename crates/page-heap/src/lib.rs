@@ -24,7 +24,7 @@
 //!   merged (see [`span`]). A use count of zero says nothing.
 //! - H2: no two free spans are neighbours.
 //! - H3: a free span is in the page map with its first and last page only; an object span with every
-//!   page, once it has a class; a large span with its first and last; a huge one with its first.
+//!   page, once it has a class and is not [kept](PageHeap::unregister_objects); a large span with its first and last; a huge one with its first.
 //! - H4: the pages of all spans and nothing else make up what was reserved.
 //! - H5: a page outside a free span's dirty interval is zero.
 //! - H6: no allocation leaves more pages committed than the hard limit (`limit`).

@@ -1,7 +1,8 @@
 //! The names under which programs find the C surface: one table.
 //!
-//! Nothing in the library calls another function by one of these names. Such a call would go through
-//! the loader's search, and where the library was loaded with `RTLD_LOCAL` it would find glibc's.
+//! Nothing in the library calls another function by one of these names, nor takes its address. Either would go through
+//! the loader's search, and where the library was loaded with `RTLD_LOCAL` it would find glibc's. What glibc is told to call
+//! ([`names`]) are copies under no exported name.
 
 use core::ffi::{c_char, c_int, c_void};
 

@@ -1,4 +1,5 @@
-//! `libtiermalloc.so` and `libtiermalloc.a`: the C and C++ surface of tiermalloc, nothing else.
+//! `libtiermalloc.so` and, as the package `tiermalloc-archive`, `libtiermalloc.a`: the C and C++ surface of tiermalloc, nothing
+//! else.
 //!
 //! - [`c`]: malloc and its family, with glibc's semantics where the standards leave room.
 //! - [`aligned`]: the aligned ones.

@@ -42,6 +42,11 @@ fn a_static_position_independent_c_program_links_and_lives() {
 }
 
 #[test]
+fn a_static_program_opens_libraries_as_glibc_does() {
+    succeeds(&mut bare(linked("static_dlopen.c", ".static", &["-static"])));
+}
+
+#[test]
 fn a_dynamic_c_program_links_and_lives() {
     lives("static_life.c", ".dynamic", &[]);
 }

@@ -74,6 +74,9 @@ const ALLOWED: &[&str] = &[
     "__malloc_fork_unlock_parent",
     "__malloc_fork_unlock_child",
     "__malloc_arena_thread_freeres",
+    // For libraries that look into glibc first.
+    "dlopen",
+    "dlmopen",
 ];
 
 /// Our own, should there be some, carry the project's name.

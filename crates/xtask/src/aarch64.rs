@@ -126,6 +126,7 @@ fn test(crates: &[String], page_size: u32, filter: Option<&str>) -> Result {
 fn build_library() -> Result<PathBuf> {
     cross()?
         .args(["build", "--release", "--target", TARGET, "--package", "tiermalloc-preload"])
+        .args(["--package", "tiermalloc-archive"])
         .run()?;
     let release = workspace::target_dir()?.join("aarch64").join(TARGET).join("release");
     let library = release.join("libtiermalloc.so");

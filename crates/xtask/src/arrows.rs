@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("tiermalloc-preload", &["tiermalloc"]),
+    ("tiermalloc-archive", &["tiermalloc"]),
     ("tiermalloc-cli", &["tiermalloc-size-class", "tiermalloc"]),
     ("xtask", &[]),
 ];

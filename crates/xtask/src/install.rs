@@ -27,6 +27,7 @@ pub fn run(args: &Args) -> Result {
     cargo()
         .dir(&root)
         .args(["build", "--release", "--package", "tiermalloc-preload"])
+        .args(["--package", "tiermalloc-archive"])
         .args(["--package", "tiermalloc-cli"])
         .run()?;
     let built = workspace::target_dir()?.join("release");

@@ -101,6 +101,7 @@ pub fn target_directory() -> PathBuf {
 fn build_library() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--release", "--package", "tiermalloc-preload"])
+        .args(["--package", "tiermalloc-archive"])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
         .arg(target_directory())
         .current_dir(workspace())

@@ -1,8 +1,8 @@
 //! The libraries that the loader has loaded, without asking it: its list for debuggers.
 //!
 //! `_r_debug` is where debuggers find what is loaded. It is filled before anything is relocated, and takes no lock
-//! to read; the loader changes it when a program opens or closes libraries, while this is read once, at a process's
-//! first allocation.
+//! to read; the loader changes it when a program opens or closes libraries, but not the entries up to the C library, which is
+//! loaded at the start: no more than these are read, at a process's first allocation or before a library is opened.
 
 use super::symbols::Library;
 
