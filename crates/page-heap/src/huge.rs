@@ -100,7 +100,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         let mapped = self.map_committed(bytes, align, guard);
         match mapped {
-            Some(_) => self.mind_huge(),
+            Some(_) if self.is_tight() => self.relieve_after_cut(),
+            Some(_) => {}
             None => self.uncommit_huge(bytes >> PAGE_SHIFT),
         }
         mapped
@@ -250,14 +251,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if unsafe { self.source.resize_in_place(place, old, bytes) } {
             let mut inner = self.inner.lock();
             inner.set_extent(record, record.start(), bytes >> PAGE_SHIFT);
-            drop(inner);
-            self.mind_huge();
+            if self.note_soft_limit(&inner) {
+                drop(inner);
+                self.relieve_after_cut();
+            }
             return Some(address);
         }
         // SAFETY: passed on to the caller.
         let moved = unsafe { self.move_huge(span, bytes) };
         match moved {
-            Some(_) => self.mind_huge(),
+            Some(_) if self.is_tight() => self.relieve_after_cut(),
+            Some(_) => {}
             None => self.uncommit_huge(more),
         }
         moved
@@ -292,6 +296,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
         let mut inner = self.inner.lock();
         inner.set_extent(record, now >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+        self.note_soft_limit(&inner);
         // SAFETY: the page is the caller's.
         unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
         Some(now)

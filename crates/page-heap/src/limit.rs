@@ -269,8 +269,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if fits { self.grow(region, before) } else { self.make_room(pages) }
     }
 
-    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Whoever has made it says
-    /// so to [`mind_huge`](Self::mind_huge), and whoever does not to [`uncommit_huge`](Self::uncommit_huge).
+    /// Counts a huge allocation, or a part of one, before it is made, if the hard limit allows. Above the soft
+    /// limit others give way to it once it is there; whoever does not make it says so to
+    /// [`uncommit_huge`](Self::uncommit_huge).
     pub(crate) fn commit_huge(&self, pages: usize) -> bool {
         loop {
             let mut inner = self.inner.lock();
@@ -282,15 +283,6 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if !self.make_room(pages) {
                 return false;
             }
-        }
-    }
-
-    /// What was counted is there: above the soft limit others give way to it.
-    pub(crate) fn mind_huge(&self) {
-        let inner = self.inner.lock();
-        if self.note_soft_limit(&inner) {
-            drop(inner);
-            self.relieve_after_cut();
         }
     }
 
