@@ -283,7 +283,7 @@ fn the_newest_tells_nothing_when_it_is_no_longer_than_a_block() {
             write(first, 3 * BLOCK, 1);
             // SAFETY: ours, and its end is not used any more.
             assert!(unsafe { heap.resize_large(first, pages) });
-            large(heap, 4 * BLOCK);
+            large(heap, 3 * BLOCK);
             assert_eq!(arena.take_advice(), [], "{pages} pages");
         });
     }
