@@ -132,6 +132,7 @@ impl Homing {
         span_of: impl Fn(usize) -> Option<NonNull<Span>>,
     ) {
         let (mut page, mut count, mut span) = (0, 0, ptr::null_mut());
+        let (mut run_count, mut owners) = (0, 0);
         let mut object = *list;
         while count < MAX_BATCH && !object.is_null() {
             let here = object as usize >> PAGE_SHIFT;
@@ -141,7 +142,16 @@ impl Homing {
                 let this = found.map_or(ptr::null_mut(), NonNull::as_ptr);
                 if this != span || this.is_null() {
                     span = this;
-                    self.begin_run(found, count);
+                    let owner = owner_of(found);
+                    owners |= 1 << owner;
+                    debug_assert!(run_count <= count);
+                    // SAFETY: no more runs have begun than objects have come, and there is room for another one of these.
+                    unsafe { self.runs.get_unchecked_mut(run_count) }.write(Run {
+                        span,
+                        owner,
+                        first: count,
+                    });
+                    run_count += 1;
                 }
             }
             self.objects[count].write(object);
@@ -149,21 +159,8 @@ impl Homing {
             // SAFETY: passed on to the caller.
             object = unsafe { Chain::next(object) };
         }
-        self.count = count;
+        (self.count, self.run_count, self.owners) = (count, run_count, owners);
         *list = object;
-    }
-
-    /// What comes from here on lies in that span.
-    #[inline(always)]
-    fn begin_run(&mut self, span: Option<NonNull<Span>>, first: usize) {
-        let owner = owner_of(span);
-        self.owners |= 1 << owner;
-        let span = span.map_or(ptr::null_mut(), NonNull::as_ptr);
-        debug_assert!(self.run_count < MAX_BATCH);
-        if let Some(slot) = self.runs.get_mut(self.run_count) {
-            slot.write(Run { span, owner, first });
-            self.run_count += 1;
-        }
     }
 
     /// The runs, each with its objects, which are one at least.

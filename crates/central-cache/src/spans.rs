@@ -164,7 +164,7 @@ impl Spans {
     ///
     /// # Safety
     /// The span is one of this class.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn settle(&mut self, span: NonNull<Span>) -> bool {
         // SAFETY: under the lock of the class.
         unsafe {
@@ -202,8 +202,7 @@ impl Spans {
     }
 
     /// Puts a span on the list of its occupancy (C2).
-    #[inline]
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    #[inline(always)]
     unsafe fn regroup(&mut self, span: &Span) {
         let Some(class) = span.class() else { return };
         let group = group_of(class, span.live());

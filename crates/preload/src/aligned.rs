@@ -19,7 +19,7 @@ fn page_size() -> usize {
 ///
 /// # Safety
 /// `pointer` is writable.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn posix_memalign(pointer: *mut *mut c_void, align: usize, size: usize) -> c_int {
     if !align.is_power_of_two() || align % size_of::<*mut c_void>() != 0 {
         return libc::EINVAL;

@@ -50,9 +50,9 @@ pub const C: &[Entry] = &[
     many("bulk-32-fifo", "4000 malloc of 32 bytes, free in order", 50, 4000, 43.1),
     many("bulk-32-lifo", "4000 malloc of 32 bytes, free in reverse", 50, 4000, 44.1),
     many("bulk-32-random", "4000 malloc of 32 bytes, free at random", 50, 4000, 44.1),
-    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 581.0),
-    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 581.0),
-    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 553.0),
+    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 571.0),
+    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 571.0),
+    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 587.0),
     many("handed", "1000 malloc, free on another thread", 200, 1000, 69.0),
 ];
 
@@ -74,9 +74,9 @@ pub const RUST: &[Entry] = &[
     many("bulk-32-fifo", "4000 alloc of 32 bytes, dealloc in order", 50, 4000, 27.1),
     many("bulk-32-lifo", "4000 alloc of 32 bytes, dealloc in reverse", 50, 4000, 26.1),
     many("bulk-32-random", "4000 alloc of 32 bytes, dealloc at random", 50, 4000, 30.1),
-    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 569.0),
-    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 569.0),
-    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 521.0),
+    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 575.0),
+    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 575.0),
+    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 557.0),
     many("handed", "1000 alloc, dealloc on another thread", 200, 1000, 51.2),
 ];
 
