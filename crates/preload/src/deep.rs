@@ -132,6 +132,8 @@ fn bind() {
     let process = unsafe { libc::getpid() };
     let mut turns = 0;
     loop {
+        // Acquire, here and below: pairs with the release at the end, so that whoever goes on finds the table changed. Between
+        // a parent and its child the fork orders all.
         match BOUND.load(Ordering::Acquire) {
             DONE => return,
             somebody if somebody == process && turns < TURNS => {
@@ -151,7 +153,8 @@ fn bind() {
             }
         }
     }
-    if glibc_allocates_here() {
+    // In the pool `system` two names of one heap do no harm, and nothing is ours.
+    if facade::config().pool != facade::Pool::System && glibc_allocates_here() {
         // SAFETY: the functions are what the names promise, and glibc's own calls end in them already; of all threads
         // one comes here.
         unsafe { raw::rename_in_c_library(&exports::names()) };

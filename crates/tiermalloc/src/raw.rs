@@ -241,7 +241,7 @@ pub fn system_function(name: &[u8]) -> Option<usize> {
 }
 
 /// Whether a live block starts at `pointer`, as far as is known without its thread: an object that waits in a cache counts as one.
-/// Exact for a block that the caller has.
+/// Exact for a block that the caller has, but in the pool `system`, whose blocks are not known here.
 ///
 /// Cost: a few loads; in the pool `guarded` a lock.
 #[must_use]

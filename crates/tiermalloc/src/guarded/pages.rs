@@ -59,15 +59,13 @@ impl ClosedPages {
             match self.way() {
                 MARKS => sys::unmark_closed(start, bytes),
                 EITHER => {
-                    // In this order what cannot be opened stays closed.
-                    let opened = before < MOST_MAPPED
-                        && sys::unmark_closed(start, bytes)
-                        && sys::allow(start, whole);
-                    let behind = (start + bytes, whole - bytes);
-                    if opened && !sys::mark_closed(behind.0, behind.1) {
-                        sys::forbid(behind.0, behind.1);
+                    // In this order what cannot be opened stays closed, and what lies behind is at no moment open: it is marked
+                    // before it may be, or stays as it is.
+                    before < MOST_MAPPED && {
+                        let marked = sys::mark_closed(start + bytes, whole - bytes);
+                        sys::unmark_closed(start, bytes)
+                            && sys::allow(start, if marked { whole } else { bytes })
                     }
-                    opened
                 }
                 _ => before < MOST_MAPPED && sys::allow(start, bytes),
             }

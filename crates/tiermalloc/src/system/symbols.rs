@@ -207,9 +207,7 @@ impl Library {
             return 0;
         }
         let Some(protection) = self.protection(first, last) else { return 0 };
-        // SAFETY: takes no pointer that is not ours.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let start = first & !(page - 1);
+        let start = first & !(tiermalloc_sync::sys::os_page_size() - 1);
         let bytes = last + SYMBOL_BYTES - start;
         let protect = |protection| {
             // SAFETY: pages of the loader's, which go on to be readable, and executable if they were.
