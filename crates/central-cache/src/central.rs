@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use tiermalloc_page_heap::RawLock;
-use tiermalloc_size_class::{Class, index_in_span};
+use tiermalloc_size_class::Class;
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
@@ -205,9 +205,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             if span.class() != Some(class) {
                 return false;
             }
-            let offset = address - span.address();
-            // A tail that no object covers may begin at a multiple of the size, too.
-            offset % class.size() == 0 && index_in_span(class, offset) < class.objects()
+            let shape = class.shape();
+            shape.object_at(address.wrapping_sub(shape.first_object(span.address()))).is_some()
         })
     }
 

@@ -18,8 +18,8 @@ use crate::Chain;
 /// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
 /// word, can hold.
 pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 25 };
-/// Bytes that a class may hold, however small the heap,
-const MIN_BYTES: usize = 256 * 1024;
+/// Bytes that a class may hold, however small the heap: one object of the largest, and a page,
+const MIN_BYTES: usize = 264 * 1024;
 /// and else a part of the heap.
 const PART: usize = 8;
 /// The same for all classes together; under the models so little that one batch is much.
@@ -141,9 +141,9 @@ mod tests {
     const MIB: usize = 1024 * KIB;
 
     #[test]
-    fn a_class_may_hold_an_eighth_of_the_heap_or_256_kib() {
-        let heaps = [0, MIB, 2 * MIB, 2 * MIB + 8, 80 * MIB];
-        let bounds = [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB + 1, 10 * MIB];
+    fn a_class_may_hold_an_eighth_of_the_heap_or_264_kib() {
+        let heaps = [0, MIB, 2112 * KIB, 2112 * KIB + 8, 80 * MIB];
+        let bounds = [264 * KIB, 264 * KIB, 264 * KIB, 264 * KIB + 1, 10 * MIB];
         assert_eq!(heaps.map(bound), bounds);
     }
 

@@ -4,12 +4,15 @@
 mod support;
 
 use support::{
-    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, fetch_near, fetch_one, held,
-    objects, store_batches, store_each, store_near, with_cache, with_shards,
+    Cache, chain_of, class_of_size, empty_of_all, fetch_all, fetch_near, fetch_one, held, objects,
+    store_batches, store_each, store_near, with_cache, with_shards,
 };
 use tiermalloc_size_class::{Class, MAX_SIZE};
 
-/// Stores so many batches of 256 KiB of the last class, which is far from the first in turn.
+/// Four of the largest objects, a little more than 1 MiB: heaps are multiples of it, so that their parts are.
+const UNIT: usize = 4 * MAX_SIZE;
+
+/// Stores so many batches of the largest class, one object each, which is far from the first in turn.
 fn hold(cache: &Cache<'_>, batches: usize) -> Class {
     let class = class_of_size(MAX_SIZE);
     store_batches(cache, class, &fetch_all(cache, class, batches));
@@ -34,9 +37,12 @@ fn who_takes_a_fresh_span_while_much_is_held_makes_others_let_go() {
     with_cache(|cache| {
         let wanting = class_of_size(8192);
         // More than a 16th of the heap, but less than 1 MiB; more than that, but not than a 16th; and more.
-        for (reserved, batches, goes) in
-            [(8 * MIB, 4, false), (32 * MIB, 8, false), (16 * MIB, 5, true), (32 * MIB, 9, true)]
-        {
+        for (reserved, batches, goes) in [
+            (8 * UNIT, 3, false),
+            (32 * UNIT, 8, false),
+            (16 * UNIT, 5, true),
+            (32 * UNIT, 9, true),
+        ] {
             cache.source().reserve(reserved);
             let holding = hold(cache, batches);
             let all = take_fresh_spans(cache, wanting);
@@ -53,7 +59,7 @@ fn who_takes_a_fresh_span_while_much_is_held_makes_others_let_go() {
 #[test]
 fn without_a_fresh_span_nobody_lets_go() {
     with_cache(|cache| {
-        cache.source().reserve(32 * MIB);
+        cache.source().reserve(32 * UNIT);
         let wanting = class_of_size(1024);
         let mine = fetch_all(cache, wanting, 16 * wanting.batch());
         let holding = hold(cache, 16);
@@ -73,10 +79,10 @@ fn without_a_fresh_span_nobody_lets_go() {
         }
         // Objects one by one are asked for by who keeps no caches: they do not count.
         for _ in 0..20 {
-            let (one, _) = cache.take_one(class_of_size(40960)).unwrap();
-            cache.make_way(class_of_size(40960)).unwrap();
+            let (one, _) = cache.take_one(class_of_size(49152)).unwrap();
+            cache.make_way(class_of_size(49152)).unwrap();
             // SAFETY: as above.
-            unsafe { cache.put_one(class_of_size(40960), one.as_ptr()) }.unwrap();
+            unsafe { cache.put_one(class_of_size(49152), one.as_ptr()) }.unwrap();
         }
         assert_eq!(cache.stats(holding).transfer, 16);
         store_batches(cache, wanting, &singles[..1]);
@@ -88,14 +94,14 @@ fn without_a_fresh_span_nobody_lets_go() {
 #[test]
 fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
     with_cache(|cache| {
-        cache.source().reserve(64 * MIB);
+        cache.source().reserve(64 * UNIT);
         // Four and five steps away from the first class.
         let (holding, other) = (Class::from_id(5).unwrap(), Class::from_id(6).unwrap());
         let far = hold(cache, 30);
         for class in [holding, other] {
             store_batches(cache, class, &fetch_all(cache, class, 40 * class.batch()));
         }
-        let wanting = class_of_size(40960);
+        let wanting = class_of_size(49152);
         let mut all = Vec::new();
         let mut step = |expected: [usize; 2]| {
             all.extend(objects(cache.fetch(wanting, 1)));
@@ -128,7 +134,7 @@ fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
 #[test]
 fn who_wants_room_does_not_make_it_for_itself() {
     with_cache(|cache| {
-        cache.source().reserve(16 * MIB);
+        cache.source().reserve(16 * UNIT);
         let class = hold(cache, 8);
         let mut more = Vec::new();
         for _ in 0..30 {
@@ -137,7 +143,7 @@ fn who_wants_room_does_not_make_it_for_itself() {
             cache.make_way(class).unwrap();
         }
         assert_eq!(held(cache, class), (38, 38, 8));
-        let other = class_of_size(40960);
+        let other = class_of_size(49152);
         let theirs = take_fresh_spans(cache, other);
         assert_eq!(cache.stats(class).transfer, 0, "but for others it does");
         // SAFETY: the objects are ours.
@@ -152,7 +158,7 @@ fn who_wants_room_does_not_make_it_for_itself() {
 #[test]
 fn whole_pages_are_made_way_for_as_long_as_much_is_held() {
     with_cache(|cache| {
-        cache.source().reserve(16 * MIB);
+        cache.source().reserve(16 * UNIT);
         let class = hold(cache, 5);
         assert!(cache.has_batches(class) && !cache.has_batches(class_of_size(8192)));
         let before = cache.stats(class).transfer;
@@ -174,8 +180,8 @@ fn whole_pages_are_made_way_for_as_long_as_much_is_held() {
 fn who_takes_a_fresh_span_makes_others_let_go_where_it_is() {
     with_shards(2, |cache| {
         // A 16th of it is 4 MiB: each shard may hold 2.
-        cache.source().reserve(64 * MIB);
-        let (holding, wanting) = (class_of_size(MAX_SIZE), class_of_size(40960));
+        cache.source().reserve(64 * UNIT);
+        let (holding, wanting) = (class_of_size(MAX_SIZE), class_of_size(49152));
         let hold = |at: usize, batches: usize| {
             let all: Vec<_> = (0..batches).map(|_| fetch_one(cache.near(at), holding)).collect();
             all.iter().for_each(|&object| store_near(cache.near(at), holding, &[object]));
@@ -192,7 +198,7 @@ fn who_takes_a_fresh_span_makes_others_let_go_where_it_is() {
         fresh_spans(1);
         assert_eq!(cache.stats(holding).transfer, 17, "not more than it may");
         fresh_spans(0);
-        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (0, 2 * MIB));
+        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (0, 2 * UNIT));
         // For whole pages every shard is looked at.
         hold(1, 1);
         (0..13).for_each(|_| cache.make_way_for_pages().unwrap());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::ValueEnum;
-use tiermalloc_size_class::{CLASSES, Class, MAX_SIZE, PAGE_SIZE, by_size};
+use tiermalloc_size_class::{CLASSES, Class, MAX_SIZE, PAGE_SIZE, STAGGER, by_size};
 
 /// How the classes are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,9 +45,10 @@ fn table() -> String {
     let _ = write!(
         text,
         "\n{CLASSES} classes. size: bytes of an object; pages: {PAGE_SIZE}-byte pages of a span; objects: in a\n\
-         span; waste: bytes at a span's end that no object covers; batch: objects that move between\n\
+         span; waste: bytes of a span that no object covers; batch: objects that move between\n\
          tiers at once. A request takes the smallest class that fits, aligned ones a multiple of\n\
-         their alignment; above {MAX_SIZE} bytes it takes pages of its own.\n"
+         their alignment: the last eight ids are there for alignments above {STAGGER}. Above {MAX_SIZE} bytes\n\
+         (65536 at such an alignment) it takes pages of its own.\n"
     );
     text
 }

@@ -55,7 +55,7 @@ fn the_table_has_every_class_once_in_order_of_size_and_a_legend() {
     assert_eq!((classes.next(), table.lines().count()), (None, CLASSES + 1));
     let width = table.lines().map(str::len).max();
     assert!(table.lines().all(|line| Some(line.len()) == width), "columns are not aligned");
-    for word in ["208", "8192", "262144", "size", "pages", "objects", "waste", "batch"] {
+    for word in ["208", "8192", "262272", "size", "pages", "objects", "waste", "batch"] {
         assert!(legend.contains(word), "no '{word}' in: {legend}");
     }
     let (same, _) = outcome(tiermalloc().args(["classes", "--format=table"]), 0);
@@ -76,7 +76,7 @@ fn json_has_the_same_numbers() {
         })
         .collect();
     let expected = format!(
-        "{{\n  \"page_bytes\": 8192,\n  \"max_size\": 262144,\n  \"classes\": [\n    {}\n  ]\n}}\n",
+        "{{\n  \"page_bytes\": 8192,\n  \"max_size\": 262272,\n  \"classes\": [\n    {}\n  ]\n}}\n",
         objects.join(",\n    ")
     );
     assert_eq!(json, expected);

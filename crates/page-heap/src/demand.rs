@@ -19,7 +19,7 @@
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE};
+use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, STAGGER};
 
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -29,8 +29,8 @@ use crate::span::{Span, State};
 /// Pages of small objects from which on fresh blocks are made of huge pages (4 MiB).
 const GATE: usize = 512;
 /// The largest small object: of what is not longer than that, half is touched if any of it is, in pages of the system's
-/// (bytes). Buffers of 16 KiB for a thousand connections each are often used in their first page alone.
-pub(crate) const SMALL: usize = 8 << 10;
+/// (bytes; 8 KiB are asked for). Buffers of 16 KiB for a thousand connections each are often used in their first page alone.
+pub(crate) const SMALL: usize = (8 << 10) + STAGGER;
 /// One part in so many of what is in use may be something else, or untouched.
 const OTHERS: usize = 4;
 /// Pages of a block (2 MiB).

@@ -115,7 +115,12 @@ impl Span {
     pub fn touched_pages(&self) -> usize {
         match self.class() {
             Some(class) if self.was_zeroed() => {
-                (self.fresh.get() as usize * class.size()).div_ceil(PAGE_SIZE).min(self.pages())
+                let fresh = self.fresh.get() as usize;
+                if fresh == 0 {
+                    return 0;
+                }
+                let end = class.shape().first_object(self.address()) + fresh * class.size();
+                (end - self.address()).div_ceil(PAGE_SIZE).min(self.pages())
             }
             // A part of a run that nobody has carved yet.
             None if self.was_zeroed() => 0,
@@ -136,7 +141,7 @@ impl Span {
     #[inline]
     pub unsafe fn take_objects(&self, wanted: usize, mut each: impl FnMut(usize, Past)) -> usize {
         let Some(class) = self.class() else { return 0 };
-        let (size, base) = (class.size(), self.address());
+        let (size, base) = (class.size(), class.shape().first_object(self.address()));
         let words = self.words.get() as usize;
         let unused = if self.was_zeroed() { Past::Zeroed } else { Past::Fresh };
         let fresh = self.fresh.get() as usize;
@@ -216,13 +221,14 @@ impl Span {
         let fresh = self.fresh.get() as usize;
         let first = word * 64 + taken.trailing_zeros() as usize;
         let last = word * 64 + 63 - taken.leading_zeros() as usize;
+        let base = class.shape().first_object(self.address());
         for index in first..=last {
             let past = match index < fresh {
                 true => Past::Used,
                 false if self.was_zeroed() => Past::Zeroed,
                 false => Past::Fresh,
             };
-            each(self.address() + index * class.size(), past);
+            each(base + index * class.size(), past);
         }
         // O3: what lies between the fresh ones and these has not been handed out, and counts as if.
         self.fresh.set(fresh.max(last + 1) as u16);
@@ -245,7 +251,8 @@ impl Span {
     /// The index of the object that starts at `address`.
     #[inline]
     fn locate(&self, address: usize) -> Option<usize> {
-        self.class()?.shape().object_at(address.wrapping_sub(self.address()))
+        let shape = self.class()?.shape();
+        shape.object_at(address.wrapping_sub(shape.first_object(self.address())))
     }
 
     /// Takes an object back. What is misplaced or free already is left as it is.
@@ -270,7 +277,7 @@ impl Span {
     /// As for `put_object`; the shape is that of the span's class.
     #[inline]
     pub unsafe fn put_objects(&self, shape: Shape, objects: &[*mut u8]) -> (usize, Put) {
-        let start = self.address();
+        let start = shape.first_object(self.address());
         // SAFETY: passed on to the caller.
         let (count, found, hint) = unsafe { self.free_bits(shape, start, objects) };
         if hint < self.hint.get() as usize {
@@ -280,7 +287,7 @@ impl Span {
         (count, found)
     }
 
-    /// Sets the bits of objects of a span that begins at `start`: returns their number, what stopped it, and the first word that
+    /// Sets the bits of objects of a span whose first one is at `start`: returns their number, what stopped it, and the first word that
     /// has changed.
     ///
     /// # Safety

@@ -22,7 +22,7 @@ fn mergeable_is_a_state_and_not_a_use_count_of_zero() {
     with_heap(1024, 4096, |heap, _| {
         let [left, middle, right] = [(); 3].map(|()| large(heap, 8));
         free(heap, middle);
-        let class = class_of(8 * PAGE, 8).unwrap();
+        let class = class_of(8 * PAGE, PAGE).unwrap();
         assert_eq!(class.pages(), 8);
         let fresh = heap.alloc_objects(class).unwrap();
         // SAFETY: the span is ours.
@@ -241,7 +241,7 @@ fn when_records_run_out_nothing_is_half_done() {
             assert!(!f(), "{what}");
             assert_eq!(heap.stats(), before, "{what}");
         };
-        unchanged("no tail", &mut || heap.alloc_objects(class_of(8192, 8).unwrap()).is_some());
+        unchanged("no tail", &mut || heap.alloc_objects(class_of(8192, 8192).unwrap()).is_some());
         unchanged("no free bits", &mut || heap.alloc_objects(class_of(16, 16).unwrap()).is_some());
         unchanged("no huge", &mut || heap.alloc_huge(10 * PAGE, 1).is_some());
         // The last one merges with the rest: one record is there again, and two are needed.

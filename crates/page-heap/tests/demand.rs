@@ -10,7 +10,7 @@ use support::arena::{Arena, PAGE};
 use support::model::{SMALL_LEAF, SMALL_ROOT, boxed_map};
 use support::{Heap, free, large};
 use tiermalloc_page_heap::{PageHeap, Span};
-use tiermalloc_size_class::{Class, class_of};
+use tiermalloc_size_class::{Class, STAGGER, class_of};
 
 /// Pages of a huge page: 2 MiB.
 const BLOCK: usize = 256;
@@ -33,7 +33,7 @@ fn with_blocks(test: impl FnOnce(&Heap, &Arena)) {
     let map = boxed_map::<SMALL_ROOT, SMALL_LEAF>();
     TOUCHED.set(0);
     let touched = |size| {
-        assert_eq!(size, 8192);
+        assert_eq!(size, 8192 + STAGGER);
         TOUCHED.get()
     };
     let heap: Heap = PageHeap::new(&map, &arena).with_touched(touched);
@@ -50,7 +50,7 @@ fn fill_up(heap: &Heap, class: Class, pages: usize, share: usize) -> Vec<&'stati
     while heap.stats().object_pages < pages {
         // SAFETY: the record stays while the heap does, which is as long as the test.
         spans.push(unsafe { heap.alloc_objects(class).expect("memory").as_ref() });
-        if class.size() <= 8192 {
+        if class.size() <= 8192 + STAGGER {
             TOUCHED.set(TOUCHED.get() + class.pages() * PAGE / share * (share - 1));
         }
     }
@@ -141,7 +141,7 @@ fn objects_that_are_not_touched_are_no_reason() {
 #[test]
 fn nor_are_longer_ones_or_allocations_of_pages_which_may_be_touched_here_and_there_only() {
     with_blocks(|heap, arena| {
-        let longer = class_of(8200, 8).expect("a class");
+        let longer = class_of(8400, 8).expect("a class");
         fill_up(heap, longer, 3 * BULK, 100);
         assert_eq!(arena.take_advice(), [], "it is not asked for these");
     });

@@ -53,7 +53,9 @@ fn every_class_gives_each_of_its_objects_once_in_order_of_address_and_fresh() {
                 all.extend(batch);
             }
             assert!(take(span, 1).is_empty());
-            let places = (0..class.objects()).map(|i| (span.address() + i * class.size(), true));
+            let first = class.shape().first_object(span.address());
+            assert!(first + class.objects() * class.size() <= span.address() + span.bytes());
+            let places = (0..class.objects()).map(|i| (first + i * class.size(), true));
             assert!(all.into_iter().eq(places), "class {}", class.id());
         });
     }
@@ -159,7 +161,10 @@ fn every_class_takes_back_exactly_what_is_out() {
                 assert_eq!(put(span, address), Put::Misplaced);
             }
             if class.tail_waste() > 0 {
-                assert_eq!(put(span, span.address() + objects * size), Put::Misplaced);
+                assert_eq!(put(span, first + objects * size), Put::Misplaced);
+            }
+            if first > span.address() {
+                assert_eq!(put(span, span.address()), Put::Misplaced);
             }
             if out.len() < objects {
                 assert_eq!(put(span, first + (objects - 1) * size), Put::Twice);
@@ -184,14 +189,14 @@ fn asking_what_a_free_would_find_changes_nothing() {
         with_span(class, |span| {
             // SAFETY: the span is ours alone, as under its class's lock.
             let probe = |address| unsafe { span.probe_object(address) };
-            let start = span.address();
+            let start = class.shape().first_object(span.address());
             assert_eq!(probe(start), Put::Twice, "nothing was taken yet");
             let (object, _) = take(span, 1)[0];
             for _ in 0..2 {
                 assert_eq!(probe(object), Put::Done);
                 assert_eq!(probe(object + 1), Put::Misplaced);
                 assert_eq!(probe(start - 1), Put::Misplaced);
-                assert_eq!(probe(start + span.bytes()), Put::Misplaced);
+                assert_eq!(probe(span.address() + span.bytes()), Put::Misplaced);
             }
             assert_eq!((span.live(), put(span, object)), (1, Put::Done));
             assert_eq!(probe(object), Put::Twice);
@@ -255,7 +260,8 @@ proptest! {
     ) {
         let class = Class::from_id(id).unwrap();
         with_span(class, |span| {
-            let at = |index: usize| span.address() + index * class.size();
+            let first = class.shape().first_object(span.address());
+            let at = |index: usize| first + index * class.size();
             let mut free: BTreeSet<usize> = (0..class.objects()).collect();
             let mut touched = 0; // objects below this one were handed out once
             for &(what, n, count) in &steps {
@@ -301,7 +307,7 @@ fn records_of_free_bits_come_back_with_their_span() {
     let arena = Arena::new(2048, 4096, 5);
     with_model::<SMALL_ROOT, SMALL_LEAF>(&arena, true, |model| {
         // Inline bits, short ones and long ones.
-        for size in [8, 16, 40, 64, 128, 1024, 8192] {
+        for size in [8, 16, 40, 64, 128, 1024, 8320] {
             let class = class_of(size, 8).unwrap();
             let spans: Vec<NonNull<Span>> =
                 (0..20).map(|_| model.heap.alloc_objects(class).unwrap()).collect();

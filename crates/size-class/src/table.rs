@@ -1,8 +1,8 @@
 //! The tables behind the functions, computed by the compiler.
 
 use crate::{
-    BATCH_BYTES, CLASSES, Class, MAX_BATCH, MAX_OBJECTS, MAX_SPAN_PAGES, PAGE_SIZE, SLOTS,
-    SMALL_MAX,
+    BATCH_BYTES, CLASSES, Class, EVEN_MAX, MAX_BATCH, MAX_OBJECTS, MAX_SPAN_PAGES, PAGE_SIZE,
+    SLOTS, SMALL_MAX, STAGGER,
 };
 
 /// Entries of the table from 8-byte steps to class ids.
@@ -22,18 +22,33 @@ pub(crate) static BATCHES: [u8; SLOTS] = batch_table();
 pub(crate) static MAGICS: [u64; SLOTS] = magic_table();
 /// 2^16 * 8 / objects per span, rounded down: turns a number of objects into eighths of a span.
 pub(crate) static EIGHTHS: [u32; SLOTS] = eighth_table();
+/// How many colours the spans have: multiples of [`STAGGER`], from 0 on (S3).
+pub(crate) static COLOURS: [u8; SLOTS] = colour_table();
 /// Class id of each 8-byte step up to 1024.
 pub(crate) static SMALL: [u8; SMALL_SLOTS] = small_table();
 
 const SIZE_TABLE: [u32; SLOTS] = size_table();
 const PAGE_TABLE: [u8; SLOTS] = page_table();
 
-/// A span may leave this part of itself uncovered: 1/50.
+/// A span may leave this part of itself uncovered: 1/50;
 const WASTE_DIVISOR: usize = 50;
+/// 1/16 where objects are staggered, which a power of two never holds without a rest: short spans are worth more. The rest is
+/// what their colour is made of.
+const STAGGERED_WASTE_DIVISOR: usize = 16;
+/// From this size on a staggered object has a span to itself,
+const ALONE: usize = 64 * 1024;
+/// with so many bytes beyond it that there is every colour.
+const COLOUR_ROOM: usize = 4096 - STAGGER;
 /// Objects of a span at least; under the models, which want spans of one page, one,
 const FEW: usize = if cfg!(tiermalloc_loom) { 1 } else { 4 };
 /// if they have so many bytes at most.
-const FEW_UP_TO: usize = 8192;
+const FEW_UP_TO: usize = 8192 + STAGGER;
+/// The first class of those that divide the last doubling into eighths.
+const EIGHTHS_FROM: usize = 193;
+/// The first class of those for more alignment than [`STAGGER`].
+pub(crate) const PAGED_FROM: usize = EIGHTHS_FROM + 8;
+/// Their sizes in units of 4 KiB.
+const PAGED: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 
 const fn size_table() -> [u32; SLOTS] {
     let mut t = [0; SLOTS];
@@ -43,10 +58,15 @@ const fn size_table() -> [u32; SLOTS] {
             16 * id as u32
         } else if id <= 80 {
             8 + 16 * (id as u32 - 65)
-        } else {
+        } else if id < EIGHTHS_FROM {
             let exponent = 10 + (id as u32 - 81) / 16;
             let sixteenth = (id as u32 - 81) % 16;
-            (17 + sixteenth) << (exponent - 4)
+            let even = (17 + sixteenth) << (exponent - 4);
+            if even > EVEN_MAX as u32 { even + STAGGER as u32 } else { even }
+        } else if id < PAGED_FROM {
+            ((9 + (id - EIGHTHS_FROM) as u32) << 14) + STAGGER as u32
+        } else {
+            PAGED[id - PAGED_FROM] << 12
         };
         id += 1;
     }
@@ -61,16 +81,43 @@ const fn page_table() -> [u8; SLOTS] {
     let mut id = 1;
     while id <= CLASSES {
         let size = SIZE_TABLE[id] as usize;
+        let staggered = is_staggered(id);
+        let waste_divisor = if staggered { STAGGERED_WASTE_DIVISOR } else { WASTE_DIVISOR };
         let mut pages = 1;
-        while pages < MAX_SPAN_PAGES {
-            let bytes = pages * PAGE_SIZE;
-            let few = bytes / size < FEW && size <= FEW_UP_TO;
-            if bytes >= size && !few && (bytes % size) * WASTE_DIVISOR <= bytes {
-                break;
+        if staggered && size >= ALONE {
+            pages = (size + COLOUR_ROOM).div_ceil(PAGE_SIZE);
+        } else {
+            while pages < MAX_SPAN_PAGES {
+                let bytes = pages * PAGE_SIZE;
+                let few = bytes / size < FEW && size <= FEW_UP_TO;
+                if bytes >= size && !few && (bytes % size) * waste_divisor <= bytes {
+                    break;
+                }
+                pages += 1;
             }
-            pages += 1;
         }
         t[id] = pages as u8;
+        id += 1;
+    }
+    t
+}
+
+/// Whether objects of a class are longer by [`STAGGER`] than an even number.
+const fn is_staggered(id: usize) -> bool {
+    SIZE_TABLE[id] as usize > EVEN_MAX && id < PAGED_FROM
+}
+
+const fn colour_table() -> [u8; SLOTS] {
+    let objects = object_table();
+    let mut t = [1; SLOTS];
+    let mut id = 1;
+    while id <= CLASSES {
+        if is_staggered(id) {
+            let covered = objects[id] as usize * SIZE_TABLE[id] as usize;
+            let room = PAGE_TABLE[id] as usize * PAGE_SIZE - covered;
+            let room = if room > COLOUR_ROOM { COLOUR_ROOM } else { room };
+            t[id] = (room / STAGGER) as u8 + 1;
+        }
         id += 1;
     }
     t
@@ -145,10 +192,17 @@ const fn small_table() -> [u8; SMALL_SLOTS] {
 
 /// All classes in order of size.
 pub fn by_size() -> impl Iterator<Item = Class> {
-    // Steps of 8 and of 16 up to 1024, each class once, then the ids in order.
+    // Steps of 8 and of 16 up to 1024, each class once, then the ids in order, with those of whole pages in between.
     let small = (1..SMALL_SLOTS).filter_map(|step| {
         let class = Class::from_id(SMALL[step] as usize)?;
         (class.size() == step * 8).then_some(class)
     });
-    small.chain((81..SLOTS).filter_map(Class::from_id))
+    let mut paged = (PAGED_FROM..SLOTS).filter_map(Class::from_id).peekable();
+    let mut others = (81..PAGED_FROM).filter_map(Class::from_id).peekable();
+    let large = core::iter::from_fn(move || match (paged.peek(), others.peek()) {
+        (Some(page), Some(other)) if page.size() < other.size() => paged.next(),
+        (_, None) => paged.next(),
+        _ => others.next(),
+    });
+    small.chain(large)
 }

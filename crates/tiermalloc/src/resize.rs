@@ -81,10 +81,10 @@ fn more(old: usize) -> usize {
 }
 
 /// Bytes of an object that may be unused, so that it stays as it is. What has just grown by [`more`], and been rounded up
-/// to a class, must not move back at the next small step: of one and a half and a 16th more that is 0.373.
+/// to a class, must not move back at the next small step: of one and a half and an eighth more that is 0.407.
 #[inline]
 fn unused(old: usize) -> usize {
-    (old / 5 * 2).max(16)
+    (old / 12 * 5).max(16)
 }
 
 /// Whether a block of `old` bytes does for `size` bytes without wasting more than a quarter.

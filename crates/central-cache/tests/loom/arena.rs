@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool as StdBool, AtomicUsize as StdUsize, Ordering
 use loom::cell::UnsafeCell;
 use tiermalloc_page_heap::{PageHeap, PageSource, Span};
 use tiermalloc_page_map::{MapMemory, PageMap};
-use tiermalloc_size_class::{Class, PAGE_SIZE, class_of};
+use tiermalloc_size_class::{Class, PAGE_SIZE, by_size};
 use tiermalloc_sync::DefaultRawMutex;
 
 /// Two objects a span, two objects a batch, one batch in the transfer cache: 7 pages a span.
@@ -35,7 +35,7 @@ pub type Heap = PageHeap<'static, DefaultRawMutex, Arena, 2, MAP_PAGES>;
 
 /// The class of exactly this size.
 pub fn class(size: usize) -> Class {
-    class_of(size, 8).filter(|class| class.size() == size).expect("a class of this size")
+    by_size().find(|class| class.size() == size).expect("a class of this size")
 }
 
 /// Regions out of one piece of memory, from the top down; records from elsewhere. Std's own locks and

@@ -284,9 +284,9 @@ pub fn with_shards<T>(shards: usize, test: impl FnOnce(&Cache<'_>) -> T) -> T {
 }
 
 pub fn class_of_size(size: usize) -> Class {
-    let class = tiermalloc_size_class::class_of(size, 8).unwrap();
-    assert_eq!(class.size(), size, "no class of exactly this size");
-    class
+    let sizes = [size, size + tiermalloc_size_class::STAGGER];
+    let mut classes = tiermalloc_size_class::by_size();
+    classes.find(|class| sizes.contains(&class.size())).expect("a class of this size")
 }
 
 /// All objects of a chain, in order; checks that the chain is as long as it says.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tiermalloc_central_cache::{Misuse, Past, SpanSource};
-use tiermalloc_size_class::Class;
+use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 use super::run::Shared;
 use super::{Cache, KIB, chain_of, class_of_size, objects};
@@ -43,11 +43,11 @@ impl Model {
         self.class.batch() * self.class.size()
     }
 
-    /// Whether the transfer cache takes one more batch: an eighth of the heap, or 256 KiB; the first one in any
+    /// Whether the transfer cache takes one more batch: an eighth of the heap, or 264 KiB; the first one in any
     /// case; and 25 where objects have no second word to link more of them by.
     fn has_room(&self, shared: &Shared) -> bool {
         let used = self.transfer.len();
-        let bound = (shared.reserved / 8).max(256 * KIB);
+        let bound = (shared.reserved / 8).max(264 * KIB);
         let fits = used == 0 || (used + 1) * self.batch_bytes() <= bound;
         fits && (used < 25 || self.class.size() > 8)
     }
@@ -66,9 +66,9 @@ impl Model {
         let span = cache.source().span_of(object as usize).expect("an object has a span");
         // SAFETY: the span has an object handed out, so it stays.
         let start = unsafe { span.as_ref() }.address();
-        let offset = object as usize - start;
-        assert_eq!(offset % self.class.size(), 0);
-        (start, offset / self.class.size())
+        let shape = self.class.shape();
+        let offset = object as usize - shape.first_object(start);
+        (start, shape.object_at(offset).expect("the start of an object"))
     }
 
     /// Accounts for what was taken out of spans. Whether a fresh one was.
@@ -248,10 +248,12 @@ impl Model {
         let Some(&victim) = self.held.get(what % self.held.len().max(1)) else { return };
         let class = self.class;
         let (start, _) = self.place(cache, victim);
+        let first = class.shape().first_object(start);
+        let behind = first + class.objects() * class.size();
         let (wrong, expected) = match what % 3 {
             0 if self.spans[&start].first().is_some() => {
                 let free =
-                    self.spans[&start].first().map_or(0, |first| start + first * class.size());
+                    self.spans[&start].first().map_or(0, |index| first + index * class.size());
                 let free = free as *mut u8;
                 (free, Misuse::DoubleFree(free, class))
             }
@@ -259,8 +261,8 @@ impl Model {
                 let inside = victim.wrapping_add(8);
                 (inside, Misuse::NotAnObject(inside, class))
             }
-            _ if class.tail_waste() > 0 => {
-                let behind = (start + class.objects() * class.size()) as *mut u8;
+            _ if behind < start + class.pages() * PAGE_SIZE => {
+                let behind = behind as *mut u8;
                 (behind, Misuse::NotAnObject(behind, class))
             }
             _ => return,

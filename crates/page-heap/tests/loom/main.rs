@@ -14,7 +14,7 @@ use world::{PAGE, Page, STEP, World, model, run};
 
 /// One page, one object.
 fn page_class() -> Class {
-    class_of(PAGE, 8).unwrap()
+    class_of(PAGE, PAGE).unwrap()
 }
 
 /// The race of the original design: while one thread takes a fresh span, whose use count is still 0,
@@ -26,7 +26,7 @@ fn a_fresh_span_of_use_count_zero_is_not_merged_with_the_free_neighbour_before_i
         let left = world.large(1, 1).unwrap();
         let other = run(world, |world| world.free_large(left, 1));
         // Two pages: they do not fit into the one that the other thread frees.
-        let class = class_of(2 * PAGE, 8).unwrap();
+        let class = class_of(2 * PAGE, PAGE).unwrap();
         let span = world.objects(class, 2).unwrap();
         other.join().unwrap();
         // SAFETY: ours until freed.

@@ -36,13 +36,14 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         let live = &mut self.live[which];
         let class = live.class.unwrap();
         let (span, seed, base) = (live.span, live.seed, live.address());
+        let first = class.shape().first_object(base);
         let mut last = 0;
         // SAFETY: the span is ours alone, as under its class's lock.
         let taken = unsafe {
             span.as_ref().take_objects(count, |object, past| {
                 assert!(object > last, "in order of address");
                 last = object;
-                assert_eq!((object - base) % class.size(), 0);
+                assert_eq!((object - first) % class.size(), 0);
                 assert!(past != Past::Zeroed || is_zero(object, class.size()), "not zero");
                 assert_eq!(past == Past::Used, !live.used.insert(object), "{past:?}");
                 for at in [object, object + class.size() - 8] {

@@ -107,7 +107,8 @@ pub fn is_whole(heap: &Heap, span: &Span, class: Class) {
         assert_eq!(heap.map().class_id(page * PAGE + 77), class.id());
     }
     let taken = take(span, usize::MAX);
-    let places = (0..class.objects()).map(|index| span.address() + index * class.size());
+    let first = class.shape().first_object(span.address());
+    let places = (0..class.objects()).map(|index| first + index * class.size());
     assert!(taken.iter().map(|&(object, _)| object).eq(places), "class {}", class.id());
     put_all(span, &taken);
 }

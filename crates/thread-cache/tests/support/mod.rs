@@ -344,9 +344,9 @@ pub fn classes() -> impl Iterator<Item = Class> {
 }
 
 pub fn class_of_size(size: usize) -> Class {
-    let class = tiermalloc_size_class::class_of(size, 8).unwrap();
-    assert_eq!(class.size(), size, "no class of exactly this size");
-    class
+    let sizes = [size, size + tiermalloc_size_class::STAGGER];
+    let mut classes = tiermalloc_size_class::by_size();
+    classes.find(|class| sizes.contains(&class.size())).expect("a class of this size")
 }
 
 /// Calls on the source for a class before its bin gets room.
