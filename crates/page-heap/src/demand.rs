@@ -228,6 +228,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     #[cold]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     fn is_dense(&self, others: usize) -> bool {
         // Without the heap's lock: whoever is asked has locks of his own.
         let touched = self.touched.map_or(0, |touched| touched(SMALL) >> PAGE_SHIFT);
@@ -243,6 +244,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// The pages are the heap's, from [`note_begun`](Self::note_begun).
     #[cold]
     #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) unsafe fn fill(&self, pages: Range<usize>, end: usize) -> bool {
         let mut inner = self.inner.lock();
         if !inner.filled.add(blocks_of(&pages)) {
@@ -314,6 +316,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Whether there is memory behind nearly all of an allocation that was fresh: looked at in some pages, neither the first
     /// nor the last, one in each eighth, at distances that no program steps by. Nothing is touched.
     #[cold]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     fn is_filled(&self, start: usize, bytes: usize) -> bool {
         let step = bytes / SAMPLES;
         let pages = step / SAMPLE - 2;
@@ -326,6 +329,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Takes down what a long allocation of the heap's that is about to be freed was like.
     #[cold]
     #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn learn_from(&self, inner: &mut Inner, span: &Span) {
         // What consists of huge pages says nothing, nor do pages in which others have left something.
         let blocks = span.start().div_ceil(BLOCK) as u32..(span.end() / BLOCK) as u32;

@@ -38,6 +38,7 @@ impl Filled {
     }
 
     /// Adds a range. `false`: there is no room for it.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn add(&mut self, range: Range<u32>) -> bool {
         let first = self.first_reaching(range.start);
         let touching =
@@ -61,6 +62,7 @@ impl Filled {
 
     /// Takes out what of one range lies in `range`; the first such part, if there is any. Where a range would fall
     /// into two and there is no room for that, the shorter of them goes as well.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn take(&mut self, range: Range<u32>) -> Option<Range<u32>> {
         let at = self.first_reaching(range.start + 1);
         let (start, end) = *self.ranges[..self.count].get(at)?;

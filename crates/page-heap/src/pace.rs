@@ -81,6 +81,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// [`release_step`](Self::release_step) as far as the rate allows.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub fn release_idle_step(&self, wanted: usize, any: bool) -> Gone {
         let least = if any { 1 } else { WORTH_A_CALL };
         let now = self.source.now_ms();

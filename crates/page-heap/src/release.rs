@@ -136,6 +136,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// Gives about `wanted` pages back by a bounded number of steps.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn release_by(&self, wanted: usize, step: impl Fn(usize) -> Option<usize>) -> usize {
         let mut released = 0;
         for _ in 0..CALLS {
@@ -163,6 +164,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// No more than about `most` pages, from the end of the dirty interval; what is left of it then is
     /// there for the next call. `None`: there is no dirty span of `least` pages, or the source will not
     /// have it.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn release_one(&self, most: usize, least: usize) -> Option<usize> {
         let mut inner = self.inner.lock();
         let span = NonNull::from(inner.dirty.longest()?);

@@ -19,6 +19,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// # Safety
     /// `address` is a live large allocation of the caller's; when it shrinks, the end is not used
     /// any more.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub unsafe fn resize_large(&self, address: usize, pages: usize) -> bool {
         loop {
             // SAFETY: passed on to the caller.

@@ -31,6 +31,10 @@ mod lifecycle;
 mod xml;
 
 /// Nothing here panics; should that be wrong, the program ends with a line that says so.
+///
+/// It is the first function of the file that linkers get, and its section thereby the first of the code, where what most programs
+/// run lies together (docs/architecture.md, Code).
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     const LINE: &[u8] = b"tiermalloc: internal error\n";

@@ -53,7 +53,10 @@ mod table;
 
 pub use table::{SMALL_SLOTS, by_size};
 
-use table::{BATCHES, COLOURS, EIGHTHS, MAGICS, OBJECTS, PAGED_FROM, PAGES, SIZES, SMALL};
+use table::{
+    BATCHES, COLOURS, EIGHTHS, EIGHTHS_FROM, MAGICS, OBJECTS, PAGED_AT, PAGED_FROM, PAGED_MAX,
+    PAGES, SIZES, SMALL,
+};
 
 /// Number of size classes. Ids run from 1 to this; 0 stands for "no class".
 pub const CLASSES: usize = 208;
@@ -66,6 +69,8 @@ pub const MAX_SIZE: usize = 256 * 1024 + STAGGER;
 pub const STAGGER: usize = 128;
 /// The largest class that is not longer by [`STAGGER`] (bytes).
 const EVEN_MAX: usize = 3968;
+/// Above it, the stagger taken off, the steps are eighths (bytes).
+const EIGHTHS_ABOVE: usize = 128 * 1024;
 /// 2^32 by the golden ratio: multiples of it have upper bits that differ, whatever the distance between two (Knuth, "The art of
 /// computer programming", 6.4).
 const GOLDEN: u32 = 0x9e37_79b1;
@@ -200,32 +205,26 @@ const fn class_of_rest(size: usize, align: usize) -> Option<Class> {
 /// The class for `size` bytes at an alignment that staggered objects do not have: of its size 4 KiB and 8 KiB are divisors as
 /// soon as they are of the request's.
 const fn paged(size: usize) -> Option<Class> {
-    let at = match size.div_ceil(4096) {
-        units @ 0..=4 => units.saturating_sub(1),
-        5..=6 => 4,
-        7..=8 => 5,
-        9..=12 => 6,
-        13..=16 => 7,
-        _ => return None,
-    };
-    Some(Class((PAGED_FROM + at) as u8))
+    if size > PAGED_MAX {
+        return None;
+    }
+    Some(Class((PAGED_FROM as u8) + PAGED_AT[(size - 1) >> 12]))
 }
 
 /// [`class_of`] for sizes above [`SMALL_MAX`] and up to [`MAX_SIZE`].
 #[inline(always)]
 pub const fn class_of_large(size: usize) -> Class {
     debug_assert!(size > SMALL_MAX && size <= MAX_SIZE);
-    // The stagger taken off.
-    let below = if size <= EVEN_MAX + STAGGER {
-        if size <= EVEN_MAX { size - 1 } else { EVEN_MAX }
-    } else {
-        size - 1 - STAGGER
-    };
-    // Not `ilog2`, which would bring a panic for 0 with it.
-    let exponent = usize::BITS - 1 - below.leading_zeros();
-    // In the last doubling eighths are the steps.
-    let sixteenth = ((below >> (exponent - 4)) & 15) >> (below >> 17);
-    Class((81 + (exponent as usize - 10) * 16 + sixteenth) as u8)
+    // The stagger taken off. From EVEN_MAX to 4096 the class is that of 4096 with or without.
+    let below = size as i32 - if size > EVEN_MAX + STAGGER { 1 + STAGGER as i32 } else { 1 };
+    if below >= EIGHTHS_ABOVE as i32 {
+        return Class((EIGHTHS_FROM as i32 + (below >> 14) - 8) as u8);
+    }
+    // A float has what is asked for side by side in its bits: the exponent, and the four binary digits behind the first
+    // one. Exact below 2^24 (S. E. Anderson, "Bit twiddling hacks"); half as many instructions as counting zeros.
+    let step = (below as f32).to_bits() >> (f32::MANTISSA_DIGITS - 1 - 4);
+    const FIRST: u32 = (1024f32).to_bits() >> (f32::MANTISSA_DIGITS - 1 - 4);
+    Class((81 + step - FIRST) as u8)
 }
 
 /// Where the objects of a class lie in its spans: what the tables say, read once.

@@ -44,9 +44,13 @@ const FEW: usize = if cfg!(tiermalloc_loom) { 1 } else { 4 };
 /// if they have so many bytes at most.
 const FEW_UP_TO: usize = 8192 + STAGGER;
 /// The first class of those that divide the last doubling into eighths.
-const EIGHTHS_FROM: usize = 193;
+pub(crate) const EIGHTHS_FROM: usize = 193;
 /// The first class of those for more alignment than [`STAGGER`].
 pub(crate) const PAGED_FROM: usize = EIGHTHS_FROM + 8;
+/// The largest of them (bytes).
+pub(crate) const PAGED_MAX: usize = 64 * 1024;
+/// Which of them serves so many units of 4 KiB, less one.
+pub(crate) static PAGED_AT: [u8; 16] = paged_table();
 /// Their sizes in units of 4 KiB.
 const PAGED: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 
@@ -169,6 +173,19 @@ const fn eighth_table() -> [u32; SLOTS] {
     while id <= CLASSES {
         t[id] = (8 << 16) / objects[id] as u32;
         id += 1;
+    }
+    t
+}
+
+const fn paged_table() -> [u8; 16] {
+    let mut t = [0; 16];
+    let (mut unit, mut at) = (0, 0);
+    while unit < t.len() {
+        if unit >= PAGED[at] as usize {
+            at += 1;
+        }
+        t[unit] = at as u8;
+        unit += 1;
     }
     t
 }

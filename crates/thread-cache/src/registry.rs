@@ -89,6 +89,7 @@ impl<R: RawLock> Registry<R> {
 
     /// Asks the next cache in turn, other than `but`, for `bytes` of its limit, if that is larger by more than them.
     /// Does nothing when somebody else is at the registry: there will be another time.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub fn ask_another(&self, but: &ThreadCache, bytes: usize) {
         let Some(mut list) = self.list.try_lock() else { return };
         for _ in 0..2 {

@@ -329,6 +329,7 @@ impl ThreadCache {
 
     /// Gives as much of the limit back as others have asked for, flushing bins if need be.
     #[cold]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     fn give_limit_back(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
         let wanted = self.wanted_back.swap(0, Ordering::Relaxed).min(self.claimed());
         for id in 1..=CLASSES {

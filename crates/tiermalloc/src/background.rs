@@ -55,6 +55,7 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static GATE: Mutex<RawFutexMutex, ()> = Mutex::new(());
 
 /// Asked by the page heap while there is something to give back: whether somebody will.
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) fn keeper() -> bool {
     if SWITCH.load(Ordering::Relaxed) == OFF
         || crate::config::get().background == Background::Off
@@ -126,7 +127,7 @@ pub(crate) fn begin() {
 }
 
 /// The thread.
-#[unsafe(link_section = ".text.hot.tiermalloc")]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 extern "C" fn work() {
     let config = crate::config::get();
     let (delay, stays) = (config.release_delay.ms(), config.background == Background::On);

@@ -96,6 +96,7 @@ fn is_alone() -> bool {
 }
 
 /// Takes every lock, in order.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe extern "C" fn prepare() {
     // Relaxed: a number.
     FORKS.fetch_add(1, Ordering::Relaxed);
@@ -115,6 +116,7 @@ unsafe extern "C" fn prepare() {
 }
 
 /// Gives them up, in the other order.
+#[unsafe(link_section = ".text.hot.tiermalloc")]
 unsafe extern "C" fn parent() {
     // SAFETY: `prepare` took them in this thread.
     unsafe {

@@ -112,6 +112,7 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
     })
 }
 
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 fn once(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<Span>> {
     let size = size.max(1);
     if guards {

@@ -168,6 +168,7 @@ pub(crate) unsafe fn free(class: Class, object: *mut u8) {
 
 /// `size` bytes at `align` that no class serves, or null with `errno` set.
 #[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) fn alloc_pages(size: usize, align: usize) -> *mut u8 {
     if is_plain() { large::alloc(size, align, false) } else { alloc_pages_otherwise(size, align) }
 }
@@ -185,6 +186,7 @@ fn alloc_pages_otherwise(size: usize, align: usize) -> *mut u8 {
 }
 
 /// [`alloc_pages`], or null and nothing else.
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) fn try_alloc_pages(size: usize, align: usize) -> *mut u8 {
     let pool = chosen();
     let block = match pool {
@@ -197,6 +199,7 @@ pub(crate) fn try_alloc_pages(size: usize, align: usize) -> *mut u8 {
 
 /// [`alloc_pages`], all zero.
 #[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) fn alloc_pages_zeroed(size: usize, align: usize) -> *mut u8 {
     if is_plain() {
         large::alloc_zeroed(size, align, false)
@@ -222,6 +225,7 @@ fn alloc_pages_zeroed_otherwise(size: usize, align: usize) -> *mut u8 {
 /// # Safety
 /// If it is an allocation, it is not used any more.
 #[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) unsafe fn free_pages(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
     unsafe {
@@ -240,6 +244,7 @@ pub(crate) unsafe fn free_pages(pointer: *mut u8) {
 /// # Safety
 /// As for [`free_pages`].
 #[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) unsafe fn free_pages_sized(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
     unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer, true) } }

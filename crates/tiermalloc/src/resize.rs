@@ -143,6 +143,7 @@ unsafe fn move_exactly(pointer: *mut u8, old: usize, size: usize, align: usize) 
 /// `pointer` is a live allocation of whole pages at alignment `align`, not used any more if the
 /// answer is another address.
 #[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) unsafe fn realloc_pages(
     pointer: *mut u8,
     size: usize,

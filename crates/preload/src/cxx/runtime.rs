@@ -66,6 +66,7 @@ const RUNTIMES: [&CStr; 2] = [c"libstdc++.so.6", c"libc++abi.so.1"];
 
 /// Looks a runtime up that was loaded after this library.
 #[cold]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
 fn find_runtime() {
     let Some(open) = dl::open() else { return };
     // SAFETY: the words are valid; names are strings.

@@ -42,7 +42,7 @@ pub const C: &[Entry] = &[
     pair("calloc-1000", "free + calloc, 1000 bytes", 134.4),
     many("calloc-100000", "free + calloc, 100000 bytes", 1_000, 1, 105083.0),
     pair("realloc", "realloc in place, 1001 to 1004 bytes", 46.1),
-    many("realloc-grow", "realloc from 16 B to 64 KiB, a doubling", 1_000, 12, 4565.0),
+    many("realloc-grow", "realloc from 16 B to 64 KiB, a doubling", 1_000, 12, 5045.0),
     pair("memalign-64", "free + posix_memalign, 64 at 64", 93.1),
     pair("memalign-4096", "free + posix_memalign, 4096 at 4096", 105.1),
     pair("new-32", "delete + new, 32 bytes", 42.1),
@@ -50,9 +50,9 @@ pub const C: &[Entry] = &[
     many("bulk-32-fifo", "4000 malloc of 32 bytes, free in order", 50, 4000, 43.1),
     many("bulk-32-lifo", "4000 malloc of 32 bytes, free in reverse", 50, 4000, 44.1),
     many("bulk-32-random", "4000 malloc of 32 bytes, free at random", 50, 4000, 44.1),
-    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 571.0),
-    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 571.0),
-    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 587.0),
+    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 468.0),
+    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 469.0),
+    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 482.0),
     many("handed", "1000 malloc, free on another thread", 200, 1000, 69.0),
 ];
 
@@ -74,9 +74,9 @@ pub const RUST: &[Entry] = &[
     many("bulk-32-fifo", "4000 alloc of 32 bytes, dealloc in order", 50, 4000, 27.1),
     many("bulk-32-lifo", "4000 alloc of 32 bytes, dealloc in reverse", 50, 4000, 26.1),
     many("bulk-32-random", "4000 alloc of 32 bytes, dealloc at random", 50, 4000, 30.1),
-    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 575.0),
-    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 575.0),
-    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 557.0),
+    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 436.0),
+    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 436.0),
+    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 452.0),
     many("handed", "1000 alloc, dealloc on another thread", 200, 1000, 51.2),
 ];
 
