@@ -250,6 +250,29 @@ fn pages_that_no_object_was_taken_from_stay_clean() {
     });
 }
 
+#[test]
+fn touched_pages_are_those_that_objects_reach_behind_the_colour() {
+    let arena = Arena::new(8192, 4096, 3);
+    with_model::<SMALL_ROOT, SMALL_LEAF>(&arena, true, |model| {
+        // As many spans as there are colours: some end within the page that others end in front of.
+        for class in classes().filter(|class| class.size() > 4096 && class.pages() < 6) {
+            for _ in 0..32 {
+                let span = model.heap.alloc_objects(class).unwrap();
+                // SAFETY: the span is ours.
+                let span = unsafe { span.as_ref() };
+                assert_eq!(span.touched_pages(), 0);
+                let mut taken = 0;
+                while let [(object, true)] = take(span, 1)[..] {
+                    taken += 1;
+                    let end = object + class.size() - span.address();
+                    assert_eq!(span.touched_pages(), end.div_ceil(PAGE), "{class:?} {taken}");
+                }
+                assert_eq!(taken, class.objects());
+            }
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 

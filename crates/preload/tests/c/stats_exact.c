@@ -5,7 +5,7 @@
 static struct picture before, after;
 
 /* Sizes of classes that malloc serves, by `tiermalloc classes`. */
-static const size_t SIZES[] = {16, 32, 48, 64, 80, 256, 1008, 1024, 1088, 2048, 4096, 5120, 28672, 65536, 262144};
+static const size_t SIZES[] = {16, 32, 48, 64, 80, 256, 1008, 1024, 1088, 2048, 4224, 5248, 28800, 65664, 262272};
 enum { KINDS = sizeof SIZES / sizeof *SIZES, MOST = 3000 };
 static void *blocks[KINDS][MOST];
 
