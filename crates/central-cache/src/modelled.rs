@@ -10,9 +10,9 @@ use tiermalloc_sync::CachePadded;
 use crate::RawLock;
 use crate::shard::PerClass;
 
-/// Ids of the classes that models use: of 64 bytes, 4 KiB, 28 KiB and 40 KiB. All others share the entry
+/// Ids of the classes that models use: of 64, 27,776, 39,040 and 4,096 bytes. All others share the entry
 /// before them, in which nothing is ever put: what is looked at in passing is empty.
-const IDS: [usize; 4] = [4, 112, 156, 164];
+const IDS: [usize; 4] = [4, 155, 163, 193];
 
 /// Whether models use a class.
 pub(crate) fn is_used(class: Class) -> bool {

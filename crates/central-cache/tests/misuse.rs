@@ -150,7 +150,7 @@ fn a_misuse_inside_a_batch_shows_when_the_batch_leaves_the_transfer_cache() {
 fn a_misuse_inside_a_batch_shows_when_the_batch_makes_way() {
     with_cache(|cache| {
         let (class, shared) = store_batches_that_share_an_object(cache);
-        let (full, wanting) = (class_of_size(262144), class_of_size(49152));
+        let (full, wanting) = (class_of_size(262144), class_of_size(47104));
         cache.source().reserve(16 * MIB);
         store_batches(cache, full, &fetch_all(cache, full, 8));
         let mut answers = Vec::new();

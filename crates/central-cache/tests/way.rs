@@ -79,10 +79,10 @@ fn without_a_fresh_span_nobody_lets_go() {
         }
         // Objects one by one are asked for by who keeps no caches: they do not count.
         for _ in 0..20 {
-            let (one, _) = cache.take_one(class_of_size(49152)).unwrap();
-            cache.make_way(class_of_size(49152)).unwrap();
+            let (one, _) = cache.take_one(class_of_size(47104)).unwrap();
+            cache.make_way(class_of_size(47104)).unwrap();
             // SAFETY: as above.
-            unsafe { cache.put_one(class_of_size(49152), one.as_ptr()) }.unwrap();
+            unsafe { cache.put_one(class_of_size(47104), one.as_ptr()) }.unwrap();
         }
         assert_eq!(cache.stats(holding).transfer, 16);
         store_batches(cache, wanting, &singles[..1]);
@@ -101,7 +101,7 @@ fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
         for class in [holding, other] {
             store_batches(cache, class, &fetch_all(cache, class, 40 * class.batch()));
         }
-        let wanting = class_of_size(49152);
+        let wanting = class_of_size(47104);
         let mut all = Vec::new();
         let mut step = |expected: [usize; 2]| {
             all.extend(objects(cache.fetch(wanting, 1)));
@@ -115,8 +115,8 @@ fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
         // The one whose turn it is, and then the next.
         step([24, 40]);
         step([24, 24]);
-        // 13 more times until the last one's turn has come.
-        for _ in 0..13 {
+        // 12 more times until the longest one's turn has come.
+        for _ in 0..12 {
             assert_eq!(cache.stats(far).transfer, 30);
             step([24, 24]);
         }
@@ -143,7 +143,7 @@ fn who_wants_room_does_not_make_it_for_itself() {
             cache.make_way(class).unwrap();
         }
         assert_eq!(held(cache, class), (38, 38, 8));
-        let other = class_of_size(49152);
+        let other = class_of_size(47104);
         let theirs = take_fresh_spans(cache, other);
         assert_eq!(cache.stats(class).transfer, 0, "but for others it does");
         // SAFETY: the objects are ours.
@@ -181,7 +181,7 @@ fn who_takes_a_fresh_span_makes_others_let_go_where_it_is() {
     with_shards(2, |cache| {
         // A 16th of it is 4 MiB: each shard may hold 2.
         cache.source().reserve(64 * UNIT);
-        let (holding, wanting) = (class_of_size(MAX_SIZE), class_of_size(49152));
+        let (holding, wanting) = (class_of_size(MAX_SIZE), class_of_size(47104));
         let hold = |at: usize, batches: usize| {
             let all: Vec<_> = (0..batches).map(|_| fetch_one(cache.near(at), holding)).collect();
             all.iter().for_each(|&object| store_near(cache.near(at), holding, &[object]));

@@ -68,7 +68,8 @@ pub enum Action {
     /// Prints the 208 size classes in order of size
     ///
     /// A request for memory of at most 256 KiB is served by an object of the smallest
-    /// class that it fits into; objects of a class are cut from spans of pages.
+    /// class for its alignment that it fits into; objects of a class are cut from spans
+    /// of pages.
     #[command(verbatim_doc_comment)]
     Classes {
         /// How they are printed

@@ -47,8 +47,9 @@ fn table() -> String {
         "\n{CLASSES} classes. size: bytes of an object; pages: {PAGE_SIZE}-byte pages of a span; objects: in a\n\
          span; waste: bytes of a span that no object covers; batch: objects that move between\n\
          tiers at once. A request takes the smallest class that fits, aligned ones a multiple of\n\
-         their alignment: the last eight ids are there for alignments above {STAGGER}. Above {MAX_SIZE} bytes\n\
-         (65536 at such an alignment) it takes pages of its own.\n"
+         their alignment: the last 16 ids are there for alignments above {STAGGER}, and for nothing\n\
+         else. Above {MAX_SIZE} bytes\n\
+         it takes pages of its own.\n"
     );
     text
 }

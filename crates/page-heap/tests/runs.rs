@@ -146,7 +146,7 @@ fn spans_of_a_run_coalesce_in_whatever_order_they_are_freed() {
 
 #[test]
 fn what_nobody_has_carved_or_taken_is_as_clean_as_the_run_was() {
-    let class = class_of(10_240, 8).unwrap();
+    let class = class_of(9_728, 8).unwrap();
     let pages = class.pages();
     assert!(pages > 2);
     with_region(|heap, _, _| {
@@ -246,7 +246,7 @@ fn the_owner_is_nobody_at_first_and_stays_until_the_span_is_freed() {
 
 #[test]
 fn who_asks_for_more_than_is_at_hand_gets_one_span() {
-    let class = class_of(10_240, 8).unwrap();
+    let class = class_of(9_728, 8).unwrap();
     let pages = class.pages();
     // Also where there is nothing yet.
     with_heap(2048, 4096, |heap, _| {
@@ -267,7 +267,7 @@ fn who_asks_for_more_than_is_at_hand_gets_one_span() {
 
 #[test]
 fn a_short_piece_that_is_dirty_is_used_before_a_run_of_clean_ones() {
-    let class = class_of(10_240, 8).unwrap();
+    let class = class_of(9_728, 8).unwrap();
     with_region(|heap, _, at| {
         let (piece, wall) = (large(heap, class.pages()), large(heap, 1));
         free(heap, piece);
@@ -286,7 +286,7 @@ fn a_short_piece_that_is_dirty_is_used_before_a_run_of_clean_ones() {
 
 #[test]
 fn the_shortest_piece_that_is_dirty_serves_as_far_as_it_goes() {
-    let class = class_of(10_240, 8).unwrap();
+    let class = class_of(9_728, 8).unwrap();
     let pages = class.pages();
     with_region(|heap, _, at| {
         // Room for three spans and a page, and for twenty.
@@ -330,7 +330,7 @@ fn no_more_come_at_once_than_are_promised() {
 
 #[test]
 fn under_a_limit_nobody_gets_more_than_he_needs() {
-    let class = class_of(10_240, 8).unwrap();
+    let class = class_of(9_728, 8).unwrap();
     with_region(|heap, _, _| {
         for (hard, soft) in [(64 << 20, 0), (0, 64 << 20), (64 << 20, 32 << 20)] {
             heap.set_hard_limit(hard);

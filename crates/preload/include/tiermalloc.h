@@ -97,7 +97,7 @@ struct tiermalloc_class_stats {
     uint64_t fresh_objects;         /* number: free objects in spans that never were */
     uint64_t spans;                 /* number: spans */
     uint64_t in_spans;              /* bytes: in spans */
-    uint64_t tail_waste;            /* bytes: at the ends of spans, where no object fits */
+    uint64_t tail_waste;            /* bytes: at the ends of spans and in front, where no object lies */
     uint64_t untouched;             /* bytes: whole pages in spans that nobody has touched */
     uint64_t slack_most;            /* bytes: most of an object that its request leaves unused */
     uint64_t refills;               /* number since the start: chains of objects from the central cache to threads */

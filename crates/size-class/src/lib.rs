@@ -2,8 +2,7 @@
 //!
 //! A request of `size` bytes at alignment `align` is served by an object of exactly one class,
 //! [`class_of`]`(size, align)`, whichever entry point it came through; or by whole pages, when the
-//! answer is `None` (more than [`MAX_SIZE`] bytes, an alignment above [`PAGE_SIZE`], or more than 64 KiB at an alignment
-//! above [`STAGGER`]).
+//! answer is `None` (more than [`MAX_SIZE`] bytes, or an alignment above [`PAGE_SIZE`]).
 //!
 //! # The classes
 //!
@@ -12,12 +11,13 @@
 //! | 16 .. 1024 | 16 | 64 | 1 .. 64: the id is `size / 16` |
 //! | 8 .. 248, the odd multiples of 8 | 16 | 16 | 65 .. 80 |
 //! | 1088 .. 3968 | a 16th of the power of two below | 31 | 81 .. 111 |
-//! | 4 KiB .. 128 KiB, and [`STAGGER`] bytes each | a 16th of the power of two below | 81 | 112 .. 192 |
-//! | 144 KiB .. 256 KiB, and [`STAGGER`] bytes each | 16 KiB | 8 | 193 .. 200 |
-//! | 4, 8, 12, 16, 24, 32, 48, 64 KiB, at alignments above [`STAGGER`] | | 8 | 201 .. 208 |
+//! | 4 KiB .. 64 KiB, and [`STAGGER`] bytes each | a 16th of the power of two below | 65 | 112 .. 176 |
+//! | 72 KiB .. 256 KiB, and [`STAGGER`] bytes each | an eighth of it | 16 | 177 .. 192 |
+//! | 4 KiB .. 256 KiB, at alignments above [`STAGGER`] | 4 KiB up to 32 KiB, 8 up to 64 KiB, then half the power of two below | 16 | 193 .. 208 |
 //!
 //! Together the first two rows are steps of 8 up to 256 and of 16 up to 1024. Beyond 128 bytes an
-//! object is at most 6.25 % larger than the request (beyond 128 KiB 12.5 %); below it at most 7 bytes, or 15 where the
+//! object is at most 6.25 % larger than the request (beyond 64 KiB 12.5 %, at alignments above [`STAGGER`] less than half as large again as the pages of
+//! 4 KiB that it takes); below it at most 7 bytes, or 15 where the
 //! caller asks for alignment 16.
 //!
 //! # Why large objects are a little longer
@@ -54,8 +54,8 @@ mod table;
 pub use table::{SMALL_SLOTS, by_size};
 
 use table::{
-    BATCHES, COLOURS, EIGHTHS, EIGHTHS_FROM, MAGICS, OBJECTS, PAGED_AT, PAGED_FROM, PAGED_MAX,
-    PAGES, SIZES, SMALL,
+    BATCHES, COLOURS, EIGHTHS, EIGHTHS_ABOVE, EIGHTHS_FROM, MAGICS, OBJECTS, PAGED_AT, PAGED_FROM,
+    PAGED_MAX, PAGES, SIZES, SMALL,
 };
 
 /// Number of size classes. Ids run from 1 to this; 0 stands for "no class".
@@ -69,8 +69,6 @@ pub const MAX_SIZE: usize = 256 * 1024 + STAGGER;
 pub const STAGGER: usize = 128;
 /// The largest class that is not longer by [`STAGGER`] (bytes).
 const EVEN_MAX: usize = 3968;
-/// Above it, the stagger taken off, the steps are eighths (bytes).
-const EIGHTHS_ABOVE: usize = 128 * 1024;
 /// 2^32 by the golden ratio: multiples of it have upper bits that differ, whatever the distance between two (Knuth, "The art of
 /// computer programming", 6.4).
 const GOLDEN: u32 = 0x9e37_79b1;
@@ -154,6 +152,10 @@ impl Class {
             65..=80 => 7,
             81 => self.size() - SMALL_MAX - 1,
             PAGED_FROM => self.size() - 1,
+            // What is aligned to 8 KiB passes over every other one.
+            id if id > PAGED_FROM && self.size() <= 32 * 1024 && self.size() % PAGE_SIZE == 0 => {
+                PAGE_SIZE - 1
+            }
             id => self.size() - SIZES[id - 1] as usize - 1,
         }
     }
@@ -218,13 +220,16 @@ pub const fn class_of_large(size: usize) -> Class {
     // The stagger taken off. From EVEN_MAX to 4096 the class is that of 4096 with or without.
     let below = size as i32 - if size > EVEN_MAX + STAGGER { 1 + STAGGER as i32 } else { 1 };
     if below >= EIGHTHS_ABOVE as i32 {
-        return Class((EIGHTHS_FROM as i32 + (below >> 14) - 8) as u8);
+        // Of two doublings the upper one?
+        let upper = below >> (EIGHTHS_ABOVE.ilog2() + 1);
+        let eighth = (below >> (EIGHTHS_ABOVE.ilog2() as i32 - 3 + upper)) & 7;
+        return Class((EIGHTHS_FROM as i32 + 8 * upper + eighth) as u8);
     }
-    // A float has what is asked for side by side in its bits: the exponent, and the four binary digits behind the first
-    // one. Exact below 2^24 (S. E. Anderson, "Bit twiddling hacks"); half as many instructions as counting zeros.
-    let step = (below as f32).to_bits() >> (f32::MANTISSA_DIGITS - 1 - 4);
-    const FIRST: u32 = (1024f32).to_bits() >> (f32::MANTISSA_DIGITS - 1 - 4);
-    Class((81 + step - FIRST) as u8)
+    // A float has what is asked for side by side in its bits: the exponent, and the binary digits behind the first one.
+    // Exact below 2^24 (S. E. Anderson, "Bit twiddling hacks"); half as many instructions as counting zeros.
+    const REST: u32 = f32::MANTISSA_DIGITS - 1 - 4;
+    const FIRST: u32 = 1024_f32.to_bits() >> REST;
+    Class((81 + ((below as f32).to_bits() >> REST) - FIRST) as u8)
 }
 
 /// Where the objects of a class lie in its spans: what the tables say, read once.

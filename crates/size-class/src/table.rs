@@ -16,7 +16,7 @@ pub(crate) static PAGES: [u8; SLOTS] = PAGE_TABLE;
 pub(crate) static OBJECTS: [u16; SLOTS] = object_table();
 /// Objects per batch.
 pub(crate) static BATCHES: [u8; SLOTS] = batch_table();
-/// 2^40 / size, rounded up. For an offset below 2^19 and a size up to 2^18 the error stays below
+/// 2^40 / size, rounded up. For an offset below 2^19 and a size up to 2^18 and a stagger the error stays below
 /// one 2^40th of the quotient's distance to the next whole number, so `offset * magic >> 40` is the
 /// exact quotient (S5; Granlund and Montgomery, "Division by invariant integers", 1994).
 pub(crate) static MAGICS: [u64; SLOTS] = magic_table();
@@ -35,24 +35,27 @@ const WASTE_DIVISOR: usize = 50;
 /// 1/16 where objects are staggered, which a power of two never holds without a rest: short spans are worth more. The rest is
 /// what their colour is made of.
 const STAGGERED_WASTE_DIVISOR: usize = 16;
-/// From this size on a staggered object has a span to itself,
-const ALONE: usize = 64 * 1024;
-/// with so many bytes beyond it that there is every colour.
+/// From this size on a staggered object has a span to itself. What it leaves of the last page is room for every colour.
+const ALONE: usize = EIGHTHS_ABOVE;
+/// The highest colour, in bytes.
 const COLOUR_ROOM: usize = 4096 - STAGGER;
 /// Objects of a span at least; under the models, which want spans of one page, one,
 const FEW: usize = if cfg!(tiermalloc_loom) { 1 } else { 4 };
 /// if they have so many bytes at most.
-const FEW_UP_TO: usize = 8192 + STAGGER;
-/// The first class of those that divide the last doubling into eighths.
-pub(crate) const EIGHTHS_FROM: usize = 193;
+const FEW_UP_TO: usize = 8192;
+/// Staggered objects are to begin at so many places of their pages, the colours of spans counted in.
+const PLACES: u32 = 16;
+/// The first class of those whose steps are eighths, and from how many bytes on they are.
+pub(crate) const EIGHTHS_FROM: usize = 177;
+pub(crate) const EIGHTHS_ABOVE: usize = 64 * 1024;
 /// The first class of those for more alignment than [`STAGGER`].
-pub(crate) const PAGED_FROM: usize = EIGHTHS_FROM + 8;
+pub(crate) const PAGED_FROM: usize = 193;
 /// The largest of them (bytes).
-pub(crate) const PAGED_MAX: usize = 64 * 1024;
+pub(crate) const PAGED_MAX: usize = 256 * 1024;
 /// Which of them serves so many units of 4 KiB, less one.
-pub(crate) static PAGED_AT: [u8; 16] = paged_table();
+pub(crate) static PAGED_AT: [u8; 64] = paged_table();
 /// Their sizes in units of 4 KiB.
-const PAGED: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+const PAGED: [u32; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32, 48, 64];
 
 const fn size_table() -> [u32; SLOTS] {
     let mut t = [0; SLOTS];
@@ -68,7 +71,8 @@ const fn size_table() -> [u32; SLOTS] {
             let even = (17 + sixteenth) << (exponent - 4);
             if even > EVEN_MAX as u32 { even + STAGGER as u32 } else { even }
         } else if id < PAGED_FROM {
-            ((9 + (id - EIGHTHS_FROM) as u32) << 14) + STAGGER as u32
+            let at = (id - EIGHTHS_FROM) as u32;
+            ((9 + at % 8) << (13 + at / 8)) + STAGGER as u32
         } else {
             PAGED[id - PAGED_FROM] << 12
         };
@@ -87,14 +91,17 @@ const fn page_table() -> [u8; SLOTS] {
         let size = SIZE_TABLE[id] as usize;
         let staggered = is_staggered(id);
         let waste_divisor = if staggered { STAGGERED_WASTE_DIVISOR } else { WASTE_DIVISOR };
+        let few_up_to = if staggered { 2 * FEW_UP_TO } else { FEW_UP_TO };
         let mut pages = 1;
         if staggered && size >= ALONE {
-            pages = (size + COLOUR_ROOM).div_ceil(PAGE_SIZE);
+            pages = size.div_ceil(PAGE_SIZE);
         } else {
             while pages < MAX_SPAN_PAGES {
                 let bytes = pages * PAGE_SIZE;
-                let few = bytes / size < FEW && size <= FEW_UP_TO;
-                if bytes >= size && !few && (bytes % size) * waste_divisor <= bytes {
+                let (objects, rest) = (bytes / size, bytes % size);
+                let few = objects < FEW && size <= few_up_to;
+                let alike = staggered && places(size, objects, rest) < PLACES;
+                if bytes >= size && !few && !alike && rest * waste_divisor <= bytes {
                     break;
                 }
                 pages += 1;
@@ -104,6 +111,21 @@ const fn page_table() -> [u8; SLOTS] {
         id += 1;
     }
     t
+}
+
+/// At how many places of a page objects begin, all colours counted in.
+const fn places(size: usize, objects: usize, rest: usize) -> u32 {
+    let mut places = 0_u32;
+    let mut object = 0;
+    while object < objects {
+        let mut colour = 0;
+        while colour <= rest && colour < 4096 {
+            places |= 1 << ((object * size + colour) % 4096 / STAGGER);
+            colour += STAGGER;
+        }
+        object += 1;
+    }
+    places.count_ones()
 }
 
 /// Whether objects of a class are longer by [`STAGGER`] than an even number.
@@ -177,8 +199,8 @@ const fn eighth_table() -> [u32; SLOTS] {
     t
 }
 
-const fn paged_table() -> [u8; 16] {
-    let mut t = [0; 16];
+const fn paged_table() -> [u8; 64] {
+    let mut t = [0; 64];
     let (mut unit, mut at) = (0, 0);
     while unit < t.len() {
         if unit >= PAGED[at] as usize {

@@ -15,11 +15,11 @@ use tiermalloc_page_map::{MapMemory, PageMap};
 use tiermalloc_size_class::{Class, PAGE_SIZE, by_size};
 use tiermalloc_sync::DefaultRawMutex;
 
-/// Two objects a span, two objects a batch, one batch in the transfer cache: 7 pages a span.
-pub const PAIR: usize = 28672;
+/// Two objects a span, two objects a batch, one batch in the transfer cache: 7 pages a span, which has a colour.
+pub const PAIR: usize = 27776;
 /// One object a span and a batch: 5 pages a span.
-pub const SINGLE: usize = 40960;
-/// Objects that cost a budget little; those of the other classes lie at multiples of it, too.
+pub const SINGLE: usize = 39040;
+/// Objects that cost a budget little; no two of any class begin between two multiples of it.
 pub const SMALL: usize = 4096;
 /// For a slow step that costs a budget next to nothing; one object of it at a time.
 pub const TINY: usize = 64;
