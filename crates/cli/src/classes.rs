@@ -48,8 +48,7 @@ fn table() -> String {
          span; waste: bytes of a span that no object covers; batch: objects that move between\n\
          tiers at once. A request takes the smallest class that fits, aligned ones a multiple of\n\
          their alignment: the last 16 ids are there for alignments above {STAGGER}, and for nothing\n\
-         else. Above {MAX_SIZE} bytes\n\
-         it takes pages of its own.\n"
+         else. Above {MAX_SIZE} bytes it takes pages of its own.\n"
     );
     text
 }

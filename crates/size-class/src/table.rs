@@ -41,7 +41,7 @@ const ALONE: usize = EIGHTHS_ABOVE;
 const COLOUR_ROOM: usize = 4096 - STAGGER;
 /// Objects of a span at least; under the models, which want spans of one page, one,
 const FEW: usize = if cfg!(tiermalloc_loom) { 1 } else { 4 };
-/// if they have so many bytes at most.
+/// if they have so many bytes at most, or twice as many where they are staggered.
 const FEW_UP_TO: usize = 8192;
 /// Staggered objects are to begin at so many places of their pages, the colours of spans counted in.
 const PLACES: u32 = 16;
@@ -81,8 +81,8 @@ const fn size_table() -> [u32; SLOTS] {
     t
 }
 
-/// The smallest span whose tail wastes at most 1/50 of it, and that holds four objects unless they are large: two
-/// would mean a span from the page heap for every second object. Small spans are what keeps the memory of
+/// The smallest span of which at most 1/50 is left over, and that holds four objects unless they are large; of staggered
+/// objects 1/16, and those begin at [`PLACES`] places of their pages. Two objects would mean a span from the page heap for every second object. Small spans are what keeps the memory of
 /// small programs small: a span is the least that a class in use can take.
 const fn page_table() -> [u8; SLOTS] {
     let mut t = [0; SLOTS];
