@@ -75,6 +75,9 @@ enum Op {
     Resize { span: u8, pages: u16 },
     Free { span: u8 },
     FreeMany { span: u8, count: u8 },
+    FreeToWait { span: u8, near: u8 },
+    AllocWaiting { pages: u8, near: u8, elsewhere: bool },
+    ReturnIdle,
     ReleasePages(u16),
     ReleaseDownTo(u16),
     ReleaseDownToWorth(u16),
@@ -112,6 +115,12 @@ impl Op {
             Self::FreeMany { span, count } => {
                 return (Step::Free(span.into()), usize::from(count % 16));
             }
+            Self::FreeToWait { span, near } => Step::FreeToWait(span.into(), near.into()),
+            Self::AllocWaiting { pages, near, elsewhere } => {
+                let pages = 1 + usize::from(pages % 80);
+                Step::AllocWaiting { pages, near: near.into(), elsewhere }
+            }
+            Self::ReturnIdle => Step::ReturnIdle,
             Self::ReleasePages(pages) => Step::ReleasePages(pages.into()),
             Self::ReleaseDownTo(pages) => Step::ReleaseDownTo(pages.into()),
             Self::ReleaseDownToWorth(pages) => Step::ReleaseDownToWorth(pages.into()),

@@ -21,7 +21,7 @@ pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 25 };
 /// Bytes that a class may hold, however small the heap: one object of the largest, and a page,
 const MIN_BYTES: usize = 264 * 1024;
 /// and else a part of the heap.
-const PART: usize = 8;
+const PART: usize = 1;
 /// The same for all classes together; under the models so little that one batch is much.
 const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 1024 * 1024 };
 const PART_OF_ALL: usize = 16;

@@ -20,6 +20,7 @@ use crate::release::KEEP;
 use crate::source::PageSource;
 use crate::span::{INLINE_WORDS, Span, State};
 use crate::stats::HeapStats;
+use crate::waiting::Waiting;
 
 /// Why a span could not be freed: the caller's program is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub struct PageHeap<
     pub(crate) growing: Mutex<R, ()>,
     /// In lines of its own: what stands before it is read by everybody and hardly ever written.
     pub(crate) inner: CachePadded<Mutex<R, Inner>>,
+    pub(crate) waiting: Waiting,
 }
 
 /// What the heap's lock protects.
@@ -137,11 +139,6 @@ impl Inner {
         span.set_state(State::Moving);
     }
 
-    /// The free span to cut `pages` pages from: a dirty one if there is any, else a clean one.
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
-    pub(crate) fn find(&self, pages: usize) -> Option<NonNull<Span>> {
-        self.dirty.find(pages).or_else(|| self.clean.find(pages)).map(NonNull::from)
-    }
 }
 
 impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
@@ -160,6 +157,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             tight: AtomicBool::new(false),
             growing: Mutex::new(()),
             inner: CachePadded::new(Mutex::new(Inner::new())),
+            waiting: Waiting::new(),
         }
     }
 
@@ -176,6 +174,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             tight: AtomicBool::new(false),
             growing: Mutex::new(()),
             inner: CachePadded::new(Mutex::new(Inner::new())),
+            waiting: Waiting::new(),
         }
     }
 
@@ -206,6 +205,28 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn reserved_bytes(&self) -> usize {
         // Relaxed: a number.
         self.reserved.load(Ordering::Relaxed) << PAGE_SHIFT
+    }
+
+    /// The free span to cut `pages` pages from: a dirty one if there is any, with what waits if need be, else a clean one.
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    pub(crate) fn find(&self, inner: &mut Inner, pages: usize) -> Option<NonNull<Span>> {
+        if let Some(span) = self.find_dirty(inner, pages) {
+            return Some(span);
+        }
+        inner.clean.find(pages).map(NonNull::from)
+    }
+
+    /// [`find`](Self::find) among dirty ones.
+    #[inline]
+    pub(crate) fn find_dirty(&self, inner: &mut Inner, pages: usize) -> Option<NonNull<Span>> {
+        if let Some(span) = inner.dirty.find(pages) {
+            return Some(NonNull::from(span));
+        }
+        if !self.waiting.any() {
+            return None;
+        }
+        self.return_for(inner, pages)
     }
 
     /// Counts pages that a region has brought, or that have gone back with their addresses.
@@ -350,7 +371,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// # Safety
     /// If an allocation starts there, it is not used any more.
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub unsafe fn free_large(&self, address: usize) -> Result<(), FreeError> {
         let mut inner = self.inner.lock();
         // Looked up under the lock: of two threads that free the same address, one finds nothing.
@@ -373,15 +394,27 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if record.pages() >= BLOCK {
                 self.learn_from(&mut inner, record);
             }
+            self.put_back_large(&mut inner, span);
+        }
+        self.after_free(inner);
+        Ok(())
+    }
+
+    /// [`put_back`](Self::put_back) of a large allocation.
+    ///
+    /// # Safety
+    /// As there, but that the map has its last page.
+    pub(crate) unsafe fn put_back_large(&self, inner: &mut Inner, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let record = span.as_ref();
             self.map.clear(record.end() - 1, 1);
             inner.stats.large_pages -= record.pages();
             inner.beside -= beside(record.pages());
             inner.stats.large_spans -= 1;
             record.set_dirty(0, record.pages());
-            self.put_back(&mut inner, span);
+            self.put_back(inner, span);
         }
-        self.after_free(inner);
-        Ok(())
     }
 
     /// Whether a large or huge allocation starts at `address`, at this moment.

@@ -307,6 +307,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     #[cold]
     pub fn unmap_free(&self) -> usize {
         let mut unmapped = 0;
+        self.return_all_waiting();
         loop {
             let mut inner = self.inner.lock();
             let longest = [inner.clean.longest(), inner.dirty.longest()]

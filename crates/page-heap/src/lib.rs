@@ -28,10 +28,11 @@
 //! - H4: the pages of all spans and nothing else make up what was reserved.
 //! - H5: a page outside a free span's dirty interval is zero.
 //! - H6: no allocation leaves more pages committed than the hard limit (`limit`).
+//! - H7: a freed large span that waits for the next one is in one slot, and whoever takes it out has it (`waiting`).
 //!
 //! Locks: one of the heap, under which no system call is made but for metadata (one mapping per
 //! thousand spans) and, where an allocation of 2 MiB or more is cut or freed, for up to eight looks at whether such ones
-//! are filled ([`PageSource::is_resident`]); and before it one of whoever adds a region. The page map is read without them.
+//! are filled ([`PageSource::is_resident`]); before it one of whoever adds a region. The page map is read without them.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -62,6 +63,7 @@ pub mod span;
 mod split;
 mod stats;
 mod tree;
+mod waiting;
 
 pub use heap::{FreeError, PageHeap};
 pub use limit::MAP_BYTES;

@@ -140,13 +140,22 @@ impl Inner {
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
+    /// Finds out whether there is any limit. While there is, nothing waits.
+    fn note_limits(&self, inner: &mut Inner) {
+        inner.limits.note_any();
+        self.waiting.close(inner.limits.any);
+        if self.waiting.any() {
+            self.return_waiting(inner);
+        }
+    }
+
     /// Sets the hard limit: bytes that may be resident, as the crate's documentation of limits counts them;
     /// 0 for none. Returns the one before. What is in use already stays; allocations that need more pages fail
     /// until enough has been freed.
     pub fn set_hard_limit(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock();
         inner.limits.hard = pages_within(bytes);
-        inner.limits.note_any();
+        self.note_limits(&mut inner);
         core::mem::replace(&mut inner.limits.hard_bytes, bytes)
     }
 
@@ -156,7 +165,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn set_soft_limit(&self, bytes: usize) -> usize {
         let mut inner = self.inner.lock();
         inner.limits.soft = pages_within(bytes);
-        inner.limits.note_any();
+        self.note_limits(&mut inner);
         inner.worth_a_thought = if bytes == 0 { KEEP + 1 } else { 0 };
         let before = core::mem::replace(&mut inner.limits.soft_bytes, bytes);
         self.relieve(inner);
@@ -327,6 +336,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             let mut inner = self.inner.lock();
             if inner.may_commit(pages) {
                 return true;
+            }
+            if self.waiting.any() {
+                self.return_waiting(&mut inner);
             }
             let over = inner.beyond(pages);
             let (dirty, moving) = (inner.stats.dirty_pages, inner.limits.moving);

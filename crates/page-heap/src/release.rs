@@ -65,7 +65,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return;
         }
         inner.until_look = FREES_PER_READING;
-        if let Some(keeper) = self.keeper.filter(|_| inner.stats.dirty_pages >= WORTH_A_KEEPER) {
+        self.consider(inner);
+    }
+
+    /// Now and then, with the lock: asks the keeper, if there is enough to give back, or takes a look if one is due.
+    pub(crate) fn consider<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
+        let dirty = inner.stats.dirty_pages + self.waiting.count().1;
+        if let Some(keeper) = self.keeper.filter(|_| dirty >= WORTH_A_KEEPER) {
             drop(inner);
             if keeper() {
                 return;
@@ -81,6 +87,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.looked_ms = now;
         let idle = inner.start_period();
         drop(inner);
+        self.return_idle();
         if !first && idle > KEEP {
             self.release_idle(idle / 2);
         }
@@ -99,6 +106,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Gives free dirty pages back until at most `keep` are left. Returns the number of pages that
     /// went back.
     pub fn release_down_to(&self, keep: usize) -> usize {
+        self.return_all_waiting();
         let dirty = self.inner.lock().stats.dirty_pages;
         if dirty > keep { self.release_pages(dirty - keep) } else { 0 }
     }
@@ -107,6 +115,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Returns the number of pages that went back. The system calls are made outside the lock.
     pub fn release_pages(&self, wanted: usize) -> usize {
         let mut released = 0;
+        self.return_all_waiting();
         while released < wanted {
             match self.release_one(usize::MAX, 1) {
                 Some(pages) => released += pages,
@@ -119,6 +128,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// [`release_down_to`](Self::release_down_to), but for spans so short that a system call for each is
     /// hardly worth it.
     pub fn release_down_to_worth(&self, keep: usize) -> usize {
+        self.return_all_waiting();
         let mut released = 0;
         while self.inner.lock().stats.dirty_pages > keep {
             match self.release_one(usize::MAX, WORTH_A_CALL) {

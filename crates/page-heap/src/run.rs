@@ -35,10 +35,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // wants a long one finds none where runs have broken them while short ones lie about.
         let found = match more == 0 || inner.limits.any {
             true => None,
-            false => inner.dirty.find(pages).or_else(|| inner.clean.find(pages * (more + 1))),
+            false => self
+                .find_dirty(&mut inner, pages)
+                .or_else(|| inner.clean.find(pages * (more + 1)).map(NonNull::from)),
         };
-        let spans = found.map_or(1, |found| (found.pages() / pages).min(more + 1));
-        let Some(found) = found.filter(|_| spans > 1).map(NonNull::from) else {
+        // SAFETY: spans on the sets are valid under the lock.
+        let room = |found: NonNull<Span>| unsafe { found.as_ref() }.pages() / pages;
+        let spans = found.map_or(1, |found| room(found).min(more + 1));
+        let Some(found) = found.filter(|_| spans > 1) else {
             drop(inner);
             return self.alloc_objects(class);
         };

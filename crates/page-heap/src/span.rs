@@ -14,10 +14,11 @@
 //! | `Moving` | taken out of the sets by the page heap, for a system call or a resize | the thread that took it | nobody |
 //! | `Objects` | carved into objects of a class | `start`, `pages` read only; links: under the lock of the class | under the lock of the class |
 //! | `Large` | one large allocation | its owner, resized under the page heap's lock | nobody |
+//! | `Waiting` | a large allocation that was freed and waits for the next one | who has taken it out of its slot (H7) | nobody |
 //! | `Huge` | one mapping of its own | its owner | nobody |
 //!
-//! Invariant H1: `state` changes only under the page heap's lock. It, and nothing else, says whether
-//! a span may be merged: an `Objects` span whose `live` count is 0 is on its way to or from a
+//! Invariant H1: `state` changes only under the page heap's lock; between `Large` and `Waiting` by who has the
+//! span. It, and nothing else, says whether a span may be merged: an `Objects` span whose `live` count is 0 is on its way to or from a
 //! thread that carves it at this very moment.
 
 use core::cell::Cell;
@@ -41,6 +42,8 @@ pub enum State {
     Large = 3,
     /// One mapping of its own.
     Huge = 4,
+    /// Freed, and waiting for an allocation of about its length.
+    Waiting = 5,
 }
 
 /// Words of free bits that the record itself holds: enough for 128 objects.
@@ -146,11 +149,20 @@ impl Span {
             2 => State::Objects,
             3 => State::Large,
             4 => State::Huge,
+            5 => State::Waiting,
             _ => State::Moving,
         }
     }
 
-    /// H1: under the page heap's lock only.
+    /// From `Large` to `Waiting`. `false`: it is not large, or not any more.
+    #[inline]
+    pub(crate) fn begin_wait(&self) -> bool {
+        let (large, waiting) = (State::Large as u8, State::Waiting as u8);
+        // Relaxed: what the span holds is passed on by its slot.
+        self.state.compare_exchange(large, waiting, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// H1: under the page heap's lock, or of a span that has waited.
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }

@@ -26,7 +26,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ) -> Option<NonNull<Span>> {
         // A span of the wanted length may lie well by chance; one that is longer always contains an
         // aligned run.
-        let mut found = inner.find(pages)?;
+        let mut found = self.find(inner, pages)?;
         // SAFETY: spans on the sets are valid under the lock.
         let skip = |span: NonNull<Span>| unsafe {
             let start = span.as_ref().start();
@@ -34,7 +34,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         // SAFETY: as above.
         if unsafe { found.as_ref().pages() } < pages + skip(found) {
-            found = inner.find(pages.checked_add(align_pages - 1)?)?;
+            found = self.find(inner, pages.checked_add(align_pages - 1)?)?;
         }
         let head = skip(found);
         // SAFETY: as above.

@@ -96,7 +96,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// What the heap holds at this moment.
     pub fn stats(&self) -> HeapStats {
-        of(&self.inner.lock())
+        of(&self.inner.lock(), self.waiting.count())
     }
 }
 
@@ -108,12 +108,19 @@ impl<R: RawLock + CountsWaits, S: PageSource, const ROOT: usize, const LEAF: usi
     /// then `None`.
     pub fn stats_within(&self, patience: &mut Patience) -> Option<HeapStats> {
         let inner = tiermalloc_sync::lock_within(&self.inner, patience)?;
-        Some(HeapStats { lock_waits: tiermalloc_sync::waits(&self.inner), ..of(&inner) })
+        let lock_waits = tiermalloc_sync::waits(&self.inner);
+        Some(HeapStats { lock_waits, ..of(&inner, self.waiting.count()) })
     }
 }
 
-fn of(inner: &Inner) -> HeapStats {
+/// The figures, of which `waiting` spans and pages are free although the heap counts them as large.
+fn of(inner: &Inner, (spans, pages): (usize, usize)) -> HeapStats {
+    let stats = &inner.stats;
     HeapStats {
+        free_pages: stats.free_pages + pages,
+        dirty_pages: stats.dirty_pages + pages,
+        large_pages: stats.large_pages.saturating_sub(pages),
+        large_spans: stats.large_spans.saturating_sub(spans),
         record_bytes: inner.records.reserved_bytes(),
         record_untouched_bytes: inner.records.untouched_bytes(),
         record_live_bytes: inner.records.live_bytes(),

@@ -242,10 +242,11 @@ impl ThreadCache {
         let need = more * size;
         let missing = need.saturating_sub(self.limit.get() - self.used.get());
         if missing > 0 {
-            let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE);
+            let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE).min(budget.per_thread());
             let wanted = missing.max(CLAIM);
             let tight = source.is_tight();
-            let granted = match tight {
+            // Who has his share already need not ask what others have.
+            let granted = match tight || self.claimed() >= share {
                 true => 0,
                 false => budget.claim_beside(source.cached_bytes(), share, wanted, self.claimed()),
             };
@@ -254,14 +255,17 @@ impl ThreadCache {
             if granted < missing && capacity < 2 * class.batch() {
                 self.collect_room(id, need);
                 // And, for the next time:
-                let share = budget.per_thread().min(share);
                 if granted == 0 && !tight && self.claimed() < share {
                     registry.ask_another(self, CLAIM);
                 }
             }
         }
+        let left = self.limit.get() - self.used.get();
+        if left < size {
+            return;
+        }
         // T2
-        let granted = more.min((self.limit.get() - self.used.get()) / size);
+        let granted = more.min(left / size);
         self.used.set(self.used.get() + granted * size);
         self.capacity[id].set(self.capacity[id].get() + granted as u32);
         self.room[id].set(self.room[id].get() + granted as u32);

@@ -195,6 +195,7 @@ fn look() -> Option<Looked> {
         }
         step().map(|_| shard.free_idle_spans())?;
     }
+    step().map(|_| heap.return_idle())?;
     let look = step().map(|_| heap.look())?;
     if look.idle <= KEEP {
         return Some(Looked { idle: 0, released: 0, rationed: false });

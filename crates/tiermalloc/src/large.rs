@@ -7,7 +7,7 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT, PAGE_SIZE, pages_for};
 use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 
 use crate::state::{CENTRAL, MAP, heap};
-use crate::{fatal, hardened, slow};
+use crate::{fatal, hardened, slow, thread};
 
 /// From here on an allocation is a mapping of its own, and goes back to the system when freed. Below,
 /// the pages stay in the heap for a while: giving 20 MiB back and faulting them in again costs
@@ -29,6 +29,17 @@ pub(crate) fn alloc(size: usize, align: usize, guards: bool) -> *mut u8 {
         Some(span) => unsafe { span.as_ref() }.address() as *mut u8,
         None => slow::no_memory(size),
     }
+}
+
+/// A block that has waited for such a request, if there is one.
+#[inline(always)]
+pub(crate) fn waiting(size: usize, align: usize) -> Option<NonNull<u8>> {
+    if align > PAGE_SIZE {
+        return None;
+    }
+    let span = heap().alloc_waiting(thread::place(), size.div_ceil(PAGE_SIZE))?;
+    // SAFETY: just allocated.
+    NonNull::new(unsafe { span.as_ref() }.address() as *mut u8)
 }
 
 /// [`alloc`], or null and nothing else.
@@ -123,15 +134,33 @@ fn once(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<
     if size >= huge || align >= HUGE {
         return heap().alloc_huge(size, align);
     }
+    let (pages, align_pages) = (pages_for(size), (align >> PAGE_SHIFT).max(1));
+    if align_pages == 1 {
+        let span = heap().alloc_waiting_elsewhere(thread::place(), pages);
+        if span.is_some() {
+            return span;
+        }
+    }
     slow::certain(CENTRAL.make_way_for_pages());
-    heap().alloc_large(pages_for(size), (align >> PAGE_SHIFT).max(1))
+    heap().alloc_large(pages, align_pages)
+}
+
+/// Frees the allocation of whole pages at `pointer`, which the next one of its length may have as it is. `false`: it
+/// is for [`free`] to do.
+///
+/// # Safety
+/// If it is one, it is not used any more.
+#[inline(always)]
+pub(crate) unsafe fn free_to_wait(pointer: *mut u8) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe { heap().free_to_wait(thread::place(), pointer as usize) }
 }
 
 /// Frees the allocation of whole pages at `pointer`.
 ///
 /// # Safety
 /// If it is one, it is not used any more.
-#[inline(always)]
+#[inline]
 pub(crate) unsafe fn free(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
     if let Some(span) = unsafe { heap().large_at(pointer as usize) } {

@@ -170,6 +170,17 @@ pub(crate) unsafe fn free(class: Class, object: *mut u8) {
 #[inline(never)]
 #[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) fn alloc_pages(size: usize, align: usize) -> *mut u8 {
+    if is_plain() {
+        if let Some(block) = large::waiting(size, align) {
+            return block.as_ptr();
+        }
+    }
+    alloc_fresh_pages(size, align)
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
+fn alloc_fresh_pages(size: usize, align: usize) -> *mut u8 {
     if is_plain() { large::alloc(size, align, false) } else { alloc_pages_otherwise(size, align) }
 }
 
@@ -230,7 +241,9 @@ pub(crate) unsafe fn free_pages(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
     unsafe {
         if is_plain() {
-            large::free(pointer);
+            if !large::free_to_wait(pointer) {
+                free_pages_now(pointer);
+            }
         } else if is_system() {
             system::free(pointer);
         } else {
@@ -247,7 +260,22 @@ pub(crate) unsafe fn free_pages(pointer: *mut u8) {
 #[unsafe(link_section = ".text.warm.tiermalloc")]
 pub(crate) unsafe fn free_pages_sized(pointer: *mut u8) {
     // SAFETY: passed on to the caller.
-    unsafe { if is_plain() { large::free(pointer) } else { free_pages_otherwise(pointer, true) } }
+    unsafe {
+        if !is_plain() {
+            free_pages_otherwise(pointer, true);
+        } else if !large::free_to_wait(pointer) {
+            free_pages_now(pointer);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`free_pages`].
+#[inline(never)]
+#[unsafe(link_section = ".text.warm.tiermalloc")]
+unsafe fn free_pages_now(pointer: *mut u8) {
+    // SAFETY: passed on to the caller.
+    unsafe { large::free(pointer) }
 }
 
 /// # Safety

@@ -194,6 +194,91 @@ fn of_two_frees_of_one_address_exactly_one_succeeds() {
     });
 }
 
+/// Of two threads that free the same address so that it waits, exactly one succeeds; the other is told.
+#[test]
+fn of_two_frees_to_wait_exactly_one_succeeds() {
+    model(1, |world| {
+        let span = world.large(2, 1).unwrap();
+        let address = span.address();
+        world.source.give(span.start()..span.end(), 1);
+        // SAFETY: nobody uses the allocation; that it is freed twice is the point.
+        let other = spawn(move || unsafe { world.heap.free_to_wait(0, address) });
+        // SAFETY: as above.
+        let mine = unsafe { world.heap.free_to_wait(0, address) };
+        assert!(mine ^ other.join().unwrap());
+        assert!(world.waiting(2, 2).is_some());
+        assert!(world.waiting(2, 3).is_none());
+    });
+}
+
+/// A span that waits goes to one of two who want it, as its last owner has left the record.
+#[test]
+fn what_waits_goes_to_one_of_two() {
+    model(1, |world| {
+        let span = world.large(3, 1).unwrap();
+        let freeing = run(world, move |world| world.free_to_wait(span, 1));
+        let other = spawn(move || world.waiting(3, 2).is_some());
+        let mine = world.waiting(3, 3).is_some();
+        let theirs = other.join().unwrap();
+        freeing.join().unwrap();
+        assert!(!(mine && theirs));
+        let last = world.waiting(3, 4).is_some();
+        assert!(mine ^ theirs ^ last, "it is somebody's, or waits on");
+    });
+}
+
+/// All that waits is taken back while one more comes: that one is taken back as well, or the next time.
+#[test]
+fn what_comes_to_wait_while_all_is_taken_back_is_found_the_next_time() {
+    model(1, |world| {
+        let span = world.large(2, 1).unwrap();
+        let first = world.large(2, 2).unwrap();
+        world.free_to_wait(first, 2);
+        let other = run(world, move |world| world.free_to_wait(span, 1));
+        world.heap.release_down_to(usize::MAX);
+        other.join().unwrap();
+        world.heap.release_down_to(usize::MAX);
+        world.check();
+        let all = world.large(STEP, 3).expect("one span again");
+        world.free_large(all, 3);
+    });
+}
+
+/// Who needs pages of which there are no others takes what waits, or waits no longer, at this moment.
+#[test]
+fn an_allocation_races_a_free_to_wait_for_the_last_pages() {
+    model(1, |world| {
+        let span = world.large(3, 1).unwrap();
+        let left = world.large(1, 2).unwrap();
+        let other = run(world, move |world| world.free_to_wait(span, 1));
+        let mine = world.objects(page_class(), 3);
+        other.join().unwrap();
+        let mine = mine.or_else(|| world.objects(page_class(), 3)).expect("free now");
+        world.check();
+        world.free_objects(mine, 3);
+        world.free_large(left, 2);
+        let all = world.large(STEP, 4).expect("one span again");
+        world.free_large(all, 4);
+    });
+}
+
+/// What waits goes back for want of use while somebody wants it after all.
+#[test]
+fn what_waits_in_vain_is_wanted_at_that_moment() {
+    model(1, |world| {
+        let span = world.large(2, 1).unwrap();
+        world.free_to_wait(span, 1);
+        world.heap.return_idle();
+        let other = run(world, |world| world.heap.return_idle());
+        if let Some(mine) = world.waiting(2, 2) {
+            world.free_to_wait(mine, 2);
+        }
+        other.join().unwrap();
+        let all = world.large(STEP, 4).expect("one span again");
+        world.free_large(all, 4);
+    });
+}
+
 /// Two threads free neighbours at once: they end up as one span.
 #[test]
 fn neighbours_freed_at_once_end_up_merged() {

@@ -161,6 +161,23 @@ impl World {
         self.gate.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A large span that waits, `pages` pages long, filled with `value`.
+    pub fn waiting(&self, pages: usize, value: u8) -> Option<&'static Span> {
+        let span = self.heap.alloc_waiting(0, pages)?;
+        // SAFETY: records live as long as their spans.
+        let span = unsafe { span.as_ref() };
+        assert_eq!((span.state(), span.pages(), span.was_zeroed()), (State::Large, pages, false));
+        self.source.take(span, value);
+        Some(span)
+    }
+
+    pub fn free_to_wait(&self, span: &Span, value: u8) {
+        self.source.give(span.start()..span.end(), value);
+        // SAFETY: the span is the caller's and not used any more.
+        assert!(unsafe { self.heap.free_to_wait(0, span.address()) });
+        self.gate.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes the first region, where the race is for its pages and not about who brings it.
     pub fn grow(&self) {
         let span = self.large(1, 0).unwrap();
@@ -235,7 +252,12 @@ impl World {
                     free += span.pages();
                     page = span.end();
                 }
-                Some(span) => page = span.end(),
+                Some(span) => {
+                    if span.state() == State::Waiting {
+                        free += span.pages();
+                    }
+                    page = span.end();
+                }
                 None => {
                     assert_eq!(pages[page], Page::Absent);
                     page += 1;

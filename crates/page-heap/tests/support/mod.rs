@@ -8,6 +8,7 @@ mod check;
 mod live;
 pub mod model;
 mod runs;
+mod waits;
 
 use std::ptr::NonNull;
 

@@ -11,6 +11,7 @@ use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::RawFutexMutex;
 
 use super::arena::{Arena, PAGE, is_zero};
+use super::waits::Waits;
 
 /// Leaves of 256 pages, so that an arena lies across many of them: its leaves take one page each.
 pub const SMALL_ROOT: usize = 1 << 17;
@@ -42,6 +43,16 @@ pub enum Step {
     Resize(usize, usize),
     /// Free the n-th span.
     Free(usize),
+    /// Free the n-th large span so that it waits, near to somebody.
+    FreeToWait(usize, usize),
+    /// Allocate one that waits near to somebody, or near to anybody else.
+    AllocWaiting {
+        pages: usize,
+        near: usize,
+        elsewhere: bool,
+    },
+    /// What has waited since the last such step becomes free.
+    ReturnIdle,
     ReleasePages(usize),
     ReleaseDownTo(usize),
     ReleaseDownToWorth(usize),
@@ -134,6 +145,8 @@ pub struct Model<'m, const ROOT: usize, const LEAF: usize> {
     pub heap: PageHeap<'m, RawFutexMutex, &'m Arena, ROOT, LEAF>,
     pub(super) arena: &'m Arena,
     pub(super) live: Vec<Live>,
+    /// What was freed to wait, and may wait no more.
+    pub(super) waits: Vec<Waits>,
     serial: u64,
     /// Pages that the source kept and that the heap could not take either.
     pub lost: usize,
@@ -161,6 +174,7 @@ pub fn with_model<const ROOT: usize, const LEAF: usize>(
         heap: PageHeap::new(&map, arena),
         arena,
         live: Vec::new(),
+        waits: Vec::new(),
         serial: 0,
         lost: 0,
         guards_freed: 0,
@@ -223,6 +237,15 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
             Step::AllocGuarded { bytes, align } => self.alloc_guarded(bytes, align),
             Step::Resize(n, pages) => self.resize(n, pages),
             Step::Free(n) => self.free(n),
+            Step::FreeToWait(n, near) => self.free_to_wait(n, near),
+            Step::AllocWaiting { pages, near, elsewhere } => {
+                self.alloc_waiting(pages, near, elsewhere);
+            }
+            Step::ReturnIdle => {
+                let before = self.heap.stats();
+                self.heap.return_idle();
+                assert_eq!(self.heap.stats().free_pages, before.free_pages);
+            }
             Step::ReleasePages(wanted) => {
                 let before = self.heap.stats();
                 let released = self.heap.release_pages(wanted);
@@ -317,6 +340,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
                 | Step::Resize(..)
                 | Step::UnmapFree
                 | Step::ReleaseSome(_)
+                | Step::Limits { .. }
         );
         assert!(joins || stats.committed_pages <= most, "H6: {stats:?}, {}", self.hard);
         // What has failed may leave a chunk behind.

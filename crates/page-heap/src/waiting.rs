@@ -1,0 +1,357 @@
+//! Freed large spans that wait, as they are, for the next allocation of about their length.
+//!
+//! Cutting a span out of the free ones and coalescing it with its neighbours takes the heap's lock and some hundred
+//! instructions each way, for blocks that programs make and free again and again: buffers, tables, images. So the last few
+//! wait first, in *places* of some slots each, over which threads are spread, and pass from hand to hand by one exchange of a
+//! word. The field knows this as a span cache.
+//!
+//! What waits costs no memory that would else be saved: it counts as free and dirty ([`HeapStats`](crate::HeapStats)), and
+//! before the heap cuts anything out of clean pages, all that waits becomes free. What nobody has wanted between two
+//! [looks](PageHeap::return_idle) goes the same way. While there is a limit nothing waits.
+//!
+//! Invariant H7: a span that waits is in state `Waiting` and in one slot, and whoever takes it out of there has it. Only in a
+//! thread that is on its way to a slot, or from there, it is in none; a fork at that moment loses it to the child.
+
+use core::ptr::NonNull;
+
+use tiermalloc_sync::CachePadded;
+use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use crate::demand::BLOCK;
+use crate::heap::{Inner, PageHeap};
+use crate::lock::RawLock;
+use crate::source::PageSource;
+use crate::span::{Span, State};
+
+/// Places; threads that have more share them.
+const PLACES: usize = if cfg!(tiermalloc_loom) { 1 } else { 16 };
+/// Spans that wait in a place: two cache lines, with what else it holds.
+const SLOTS: usize = if cfg!(tiermalloc_loom) { 1 } else { 15 };
+/// Frees to a place until a look is considered: a span that waits beside others counts as some.
+const UNTIL_LOOK: u32 = 256;
+const BESIDE_OTHERS: u32 = 64;
+/// One that is longer by such a part than what is wanted will do.
+const SLACK: usize = 8;
+/// Bits of an address in the page map; above them in a slot's word are the span's pages, and whether a look has seen it.
+const ADDRESS_BITS: u32 = 48;
+const SEEN: usize = 1 << 63;
+
+const _: () = assert!(BLOCK <= 256 && usize::BITS == 64);
+
+/// A span of fewer than [`BLOCK`] pages in one word; 0 is none.
+#[derive(Clone, Copy)]
+struct Word(usize);
+
+impl Word {
+    #[inline(always)]
+    fn new(span: NonNull<Span>, pages: usize) -> Self {
+        debug_assert!((span.as_ptr() as usize) >> ADDRESS_BITS == 0 && pages < BLOCK);
+        Self(span.as_ptr() as usize | pages << ADDRESS_BITS)
+    }
+
+    #[inline(always)]
+    fn pages(self) -> usize {
+        (self.0 & !SEEN) >> ADDRESS_BITS
+    }
+
+    #[inline(always)]
+    fn span(self) -> Option<NonNull<Span>> {
+        NonNull::new((self.0 & ((1 << ADDRESS_BITS) - 1)) as *mut Span)
+    }
+}
+
+struct Place {
+    slots: [AtomicUsize; SLOTS],
+    /// Frees until a look is considered, about.
+    until_look: AtomicU32,
+}
+
+impl Place {
+    #[cfg(not(tiermalloc_loom))]
+    const fn new() -> Self {
+        Self { slots: [const { AtomicUsize::new(0) }; SLOTS], until_look: AtomicU32::new(0) }
+    }
+
+    #[cfg(tiermalloc_loom)]
+    fn new() -> Self {
+        Self {
+            slots: core::array::from_fn(|_| AtomicUsize::new(0)),
+            until_look: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts a span that waits in a slot now. `true`: it is time to consider a look.
+    #[inline(always)]
+    fn tick(&self, slot: usize) -> bool {
+        let spent = if slot == 0 { 1 } else { BESIDE_OTHERS };
+        // Relaxed, and no exchange: about so many.
+        let left = self.until_look.load(Ordering::Relaxed);
+        let due = left < spent;
+        self.until_look.store(if due { UNTIL_LOOK } else { left - spent }, Ordering::Relaxed);
+        due
+    }
+}
+
+/// All places.
+pub(crate) struct Waiting {
+    places: [CachePadded<Place>; PLACES],
+    /// A bit for each place in which something waits, or did when somebody last returned all of it.
+    used: AtomicU32,
+    /// The slot that makes way when a place is full.
+    turn: AtomicU32,
+    /// Whether there is a limit, so that nothing is to wait.
+    closed: AtomicBool,
+}
+
+impl Waiting {
+    #[cfg(not(tiermalloc_loom))]
+    pub(crate) const fn new() -> Self {
+        Self {
+            places: [const { CachePadded::new(Place::new()) }; PLACES],
+            used: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    #[cfg(tiermalloc_loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            places: core::array::from_fn(|_| CachePadded::new(Place::new())),
+            used: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    #[inline(always)]
+    fn place(&self, near: usize) -> &Place {
+        &self.places[near % PLACES]
+    }
+
+    /// The places in which something may wait.
+    fn in_use(&self) -> impl Iterator<Item = usize> {
+        // Relaxed: a hint. In a place that is missed nothing waited a moment ago.
+        let used = self.used.load(Ordering::Relaxed);
+        (0..PLACES).filter(move |at| used & 1 << at != 0)
+    }
+
+    /// Whether anything waits at this moment, or a moment ago; one load.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        // Relaxed: a hint.
+        self.used.load(Ordering::Relaxed) != 0
+    }
+
+    /// From now on nothing begins to wait, or it may again.
+    pub(crate) fn close(&self, closed: bool) {
+        // Relaxed: a hint. Who has not seen it yet lets one more wait.
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    /// Number and pages of all that waits, as far as one sees while others come and go.
+    #[inline]
+    pub(crate) fn count(&self) -> (usize, usize) {
+        if self.any() { self.count_slots() } else { (0, 0) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_slots(&self) -> (usize, usize) {
+        let slots = self.in_use().flat_map(|at| &self.place(at).slots);
+        slots.fold((0, 0), |(spans, pages), slot| {
+            // Relaxed: numbers.
+            let word = Word(slot.load(Ordering::Relaxed));
+            (spans + (word.0 != 0) as usize, pages + word.pages())
+        })
+    }
+
+    /// Something waits in a place.
+    #[inline(always)]
+    fn note_use(&self, near: usize) {
+        let bit = 1 << (near % PLACES);
+        // SeqCst, as the exchange of the slot before it and those of `return_waiting`: either that finds the span, or this
+        // finds the bit taken away.
+        if self.used.load(Ordering::SeqCst) & bit == 0 {
+            self.used.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+}
+
+impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
+    PageHeap<'_, R, S, ROOT, LEAF>
+{
+    /// A large span that waits near to `near`, a number of the caller's choice: `pages` pages long, or up to an eighth longer;
+    /// `None` if there is none. What it holds is anybody's guess.
+    ///
+    /// Cost: some instructions, one of them atomic.
+    #[inline(always)]
+    pub fn alloc_waiting(&self, near: usize, pages: usize) -> Option<NonNull<Span>> {
+        self.take_waiting(near, pages, pages / SLACK)
+    }
+
+    /// [`alloc_waiting`](Self::alloc_waiting) near to anybody else.
+    ///
+    /// Cost: a load for each slot of places that are in use.
+    pub fn alloc_waiting_elsewhere(&self, near: usize, pages: usize) -> Option<NonNull<Span>> {
+        let mut others = self.waiting.in_use().filter(|at| *at != near % PLACES);
+        others.find_map(|at| self.take_waiting(at, pages, pages / SLACK))
+    }
+
+    /// A span of `pages` pages, or up to `slack` longer, out of a place; `Large` again.
+    #[inline(always)]
+    fn take_waiting(&self, near: usize, pages: usize, slack: usize) -> Option<NonNull<Span>> {
+        for slot in &self.waiting.place(near).slots {
+            // Relaxed: looked at only.
+            let word = Word(slot.load(Ordering::Relaxed));
+            // An empty slot is 0 pages long. One that a look has seen has to be touched there, lest it goes.
+            if word.pages().wrapping_sub(pages) > slack {
+                continue;
+            }
+            // Acquire: pairs with the exchange that put it there.
+            let taken = slot.compare_exchange(word.0, 0, Ordering::Acquire, Ordering::Relaxed);
+            if let (Ok(_), Some(span)) = (taken, word.span()) {
+                // SAFETY: ours now (H7).
+                unsafe { span.as_ref() }.set_state(State::Large);
+                return Some(span);
+            }
+        }
+        None
+    }
+
+    /// Frees the large allocation of less than 2 MiB that starts at `address`, so that it waits near to `near`. `false`: there
+    /// is none, or nothing waits at present; it is [`free_large`](Self::free_large)'s then.
+    ///
+    /// Cost: some instructions, two of them atomic; where all slots of the place are taken one of the others is freed instead.
+    ///
+    /// # Safety
+    /// If such an allocation starts there, it is not used any more.
+    #[inline(always)]
+    pub unsafe fn free_to_wait(&self, near: usize, address: usize) -> bool {
+        // Relaxed: a hint.
+        if self.waiting.closed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(span) = self.map.span(address) else { return false };
+        // SAFETY: records stay records; that of a live allocation is its own.
+        let record = unsafe { span.as_ref() };
+        if record.state() != State::Large || record.address() != address {
+            return false;
+        }
+        let pages = record.pages();
+        // Of two threads that free the same address at the same time one finds nothing.
+        if pages >= BLOCK || !record.begin_wait() {
+            return false;
+        }
+        record.set_used();
+        let word = Word::new(span, pages);
+        let place = self.waiting.place(near);
+        for (at, slot) in place.slots.iter().enumerate() {
+            if slot.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // SeqCst: releases the record to who takes it out; and see `note_use`.
+            if slot.compare_exchange(0, word.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                self.waiting.note_use(near);
+                if place.tick(at) {
+                    self.consider_look();
+                }
+                return true;
+            }
+        }
+        self.wait_instead(near, word);
+        true
+    }
+
+    /// Puts a span where another one waits, which is freed.
+    #[cold]
+    #[inline(never)]
+    fn wait_instead(&self, near: usize, word: Word) {
+        // Relaxed: whose turn it is.
+        let turn = self.waiting.turn.fetch_add(1, Ordering::Relaxed) as usize;
+        // SeqCst: as above, and acquires the record that was there.
+        let before = self.waiting.place(near).slots[turn % SLOTS].swap(word.0, Ordering::SeqCst);
+        self.waiting.note_use(near);
+        if let Some(span) = Word(before).span() {
+            let mut inner = self.inner.lock();
+            // SAFETY: taken out of its slot (H7).
+            unsafe { self.free_waiting(&mut inner, span) };
+            self.after_free(inner);
+        }
+    }
+
+    /// [`consider`](Self::consider), by who has no lock.
+    #[cold]
+    #[inline(never)]
+    fn consider_look(&self) {
+        self.consider(self.inner.lock());
+    }
+
+    /// # Safety
+    /// Under the heap's lock: the span was taken out of its slot by the caller.
+    unsafe fn free_waiting(&self, inner: &mut Inner, span: NonNull<Span>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            span.as_ref().set_state(State::Moving);
+            self.map.clear(span.as_ref().start(), 1);
+            self.put_back_large(inner, span);
+        }
+    }
+
+    /// A free span with dirty pages that has room for `pages`, out of what waits: one that is long enough becomes free, or all.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn return_for(&self, inner: &mut Inner, pages: usize) -> Option<NonNull<Span>> {
+        let mut places = self.waiting.in_use();
+        match places.find_map(|at| self.take_waiting(at, pages, BLOCK)) {
+            // SAFETY: taken out of its slot, and nobody's (H7).
+            Some(span) => unsafe { self.free_waiting(inner, span) },
+            None => self.return_waiting(inner),
+        }
+        inner.dirty.find(pages).map(NonNull::from)
+    }
+
+    /// All that waits becomes free.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn return_waiting(&self, inner: &mut Inner) {
+        // SeqCst: see `note_use`.
+        let used = self.waiting.used.swap(0, Ordering::SeqCst);
+        for at in (0..PLACES).filter(|at| used & 1 << at != 0) {
+            for slot in &self.waiting.place(at).slots {
+                if let Some(span) = Word(slot.swap(0, Ordering::SeqCst)).span() {
+                    // SAFETY: taken out of its slot (H7).
+                    unsafe { self.free_waiting(inner, span) };
+                }
+            }
+        }
+    }
+
+    /// [`return_waiting`](Self::return_waiting), by who has no lock.
+    pub(crate) fn return_all_waiting(&self) {
+        if self.waiting.any() {
+            self.return_waiting(&mut self.inner.lock());
+        }
+    }
+
+    /// What has waited since the last such call becomes free.
+    ///
+    /// Cost: a load for each slot of places that are in use, the heap's lock for each span.
+    pub fn return_idle(&self) {
+        for at in self.waiting.in_use() {
+            for slot in &self.waiting.place(at).slots {
+                let word = slot.load(Ordering::Relaxed);
+                let Some(span) = Word(word).span() else { continue };
+                let seen = word & SEEN != 0;
+                let next = if seen { 0 } else { word | SEEN };
+                // Acquire: as in `alloc_waiting`. Release: the record goes on to who takes it out.
+                let changed =
+                    slot.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed);
+                if seen && changed.is_ok() {
+                    // SAFETY: taken out of its slot (H7).
+                    unsafe { self.free_waiting(&mut self.inner.lock(), span) };
+                }
+            }
+        }
+    }
+}
