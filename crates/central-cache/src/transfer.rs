@@ -18,18 +18,17 @@ use crate::Chain;
 /// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
 /// word, can hold.
 pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 25 };
-/// Bytes that a class may hold, however small the heap: one object of the largest, and a page,
+/// Bytes that a class may hold, however small the heap: one object of the largest, and a page.
 const MIN_BYTES: usize = 264 * 1024;
-/// and else a part of the heap.
-const PART: usize = 1;
 /// The same for all classes together; under the models so little that one batch is much.
 const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 1024 * 1024 };
 const PART_OF_ALL: usize = 16;
 
-/// Bytes that each class may hold where so many stand behind the source of spans.
+/// Bytes that each class may hold where so many stand behind the source of spans: all of them. What is freed in long runs
+/// comes back in long runs, and others get what they need of it in good time.
 #[inline]
 pub(crate) fn bound(reserved: usize) -> usize {
-    (reserved / PART).max(MIN_BYTES)
+    reserved.max(MIN_BYTES)
 }
 
 /// Bytes that all classes may hold together while others have to take fresh spans.
@@ -141,9 +140,9 @@ mod tests {
     const MIB: usize = 1024 * KIB;
 
     #[test]
-    fn a_class_may_hold_an_eighth_of_the_heap_or_264_kib() {
-        let heaps = [0, MIB, 2112 * KIB, 2112 * KIB + 8, 80 * MIB];
-        let bounds = [264 * KIB, 264 * KIB, 264 * KIB, 264 * KIB + 1, 10 * MIB];
+    fn a_class_may_hold_the_heap_or_264_kib() {
+        let heaps = [0, 200 * KIB, 264 * KIB, 264 * KIB + 1, 80 * MIB];
+        let bounds = [264 * KIB, 264 * KIB, 264 * KIB, 264 * KIB + 1, 80 * MIB];
         assert_eq!(heaps.map(bound), bounds);
     }
 

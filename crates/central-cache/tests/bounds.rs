@@ -54,12 +54,12 @@ fn every_class_may_hold_264_kib_however_small_the_heap() {
 }
 
 #[test]
-fn a_class_may_hold_an_eighth_of_a_larger_heap() {
+fn a_class_may_hold_as_much_as_a_larger_heap() {
     with_cache(|cache| {
-        for reserved in [2 * MIB + 72 * KIB, 17 * MIB, 40 * MIB] {
+        for reserved in [265 * KIB, 2 * MIB, 5 * MIB] {
             cache.source().reserve(reserved);
             for class in [16, 56, 1024, 2304, 6144, 40960, MAX_SIZE].map(class_of_size) {
-                let room = reserved / 8 / (class.batch() * class.size());
+                let room = reserved / (class.batch() * class.size());
                 assert_eq!(fill(cache, class, room + 1), room, "{class:?} of {reserved}");
                 empty(cache, class);
             }
@@ -71,7 +71,7 @@ fn a_class_may_hold_an_eighth_of_a_larger_heap() {
 fn what_a_class_holds_beyond_a_bound_that_has_sunk_stays_and_no_more_comes() {
     with_cache(|cache| {
         let class = class_of_size(8192);
-        cache.source().reserve(16 * MIB);
+        cache.source().reserve(2 * MIB);
         assert_eq!(fill(cache, class, 128), 128);
         cache.source().reserve(0);
         assert_eq!(cache.stats(class).transfer, 128 * class.batch());
@@ -150,8 +150,8 @@ fn what_all_transfer_caches_may_hold_is_divided_among_the_shards() {
             fill(batches);
         }
         cache.source().make_room(usize::MAX);
-        // An eighth of a quarter of the heap, or 264 KiB.
-        for (reserved, batches) in [(66 * MIB, 8), (17 * MIB, 2), (8 * MIB, 1), (0, 1)] {
+        // A quarter of the heap, or 264 KiB.
+        for (reserved, batches) in [(33 * MIB / 4, 8), (17 * MIB / 8, 2), (MIB, 1), (0, 1)] {
             cache.source().reserve(reserved);
             fill(batches);
         }
@@ -229,7 +229,7 @@ fn a_source_that_says_nothing_sets_no_bound() {
 fn a_reference_to_a_source_says_what_the_source_says() {
     let map = PageMap::boxed();
     let spans = Spans::new(&map);
-    spans.reserve(17 * MIB);
+    spans.reserve(17 * MIB / 8);
     assert_eq!(waiting(&spans, 50), 8);
     assert_eq!((spans.told(), spans.spans_out()), (1, 0));
 }
@@ -238,11 +238,10 @@ fn a_reference_to_a_source_says_what_the_source_says() {
 fn the_page_heap_says_how_much_it_has_reserved() {
     let map = PageMap::boxed();
     let spans = Spans::new(&map);
-    let eighth = |heap: &PageHeap<'_, _, _>| heap.reserved_bytes() / 8 / MAX_SIZE;
     let heap = spans.heap();
-    assert_eq!(waiting(heap, 2), 1, "264 KiB of a small one");
-    assert_eq!(waiting(heap, 200), eighth(heap));
-    assert!(heap.reserved_bytes() >= 50 * MIB && eighth(heap) >= 25);
+    assert_eq!(waiting(heap, 2), 2);
+    assert_eq!(waiting(heap, 200), 200);
+    assert!(heap.reserved_bytes() >= 200 * MAX_SIZE);
     assert_eq!(heap.stats().object_pages, 0);
 }
 

@@ -28,6 +28,9 @@ use crate::span::{Span, State};
 
 /// Pages of small objects from which on fresh blocks are made of huge pages (4 MiB).
 const GATE: usize = 512;
+/// Milliseconds that a heap takes at most for a block while it grows. One that has been about as large for longer goes a little
+/// beyond what it was once, which is no reason for 2 MiB more.
+const GROWS_MS: u64 = 500;
 /// The largest small object: of what is not longer than that, half is touched if any of it is, in pages of the system's
 /// (bytes; 8 KiB are asked for). Buffers of 16 KiB for a thousand connections each are often used in their first page alone.
 pub(crate) const SMALL: usize = (8 << 10) + STAGGER;
@@ -167,8 +170,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             false => whole.start..dirty.start,
         };
         if state == State::Objects {
-            if inner.stats.object_pages >= GATE {
-                inner.begun = blocks_begun(fresh, &cut, BLOCK);
+            let blocks = blocks_begun(fresh, &cut, BLOCK);
+            if !blocks.is_empty() {
+                let now = self.source.now_ms();
+                let last = core::mem::replace(&mut inner.begun_ms, now);
+                if inner.stats.object_pages >= GATE && now.saturating_sub(last) < GROWS_MS {
+                    inner.begun = blocks;
+                }
             }
             return;
         }

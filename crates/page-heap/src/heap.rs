@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) beside: usize,
     /// Pages of the blocks that the last cut has begun; between two calls of `cut` none.
     pub(crate) begun: Range<usize>,
+    /// When objects have begun a block the last time.
+    pub(crate) begun_ms: u64,
     pub(crate) evidence: Evidence,
     pub(crate) pace: Pace,
     /// Least number of free dirty pages since the last look, and when that was.
@@ -91,6 +93,7 @@ impl Inner {
             filled: Filled::new(),
             beside: 0,
             begun: 0..0,
+            begun_ms: 0,
             evidence: Evidence::new(),
             pace: Pace::new(),
             low_water: 0,
@@ -138,7 +141,6 @@ impl Inner {
         unsafe { set.remove(span) };
         span.set_state(State::Moving);
     }
-
 }
 
 impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>

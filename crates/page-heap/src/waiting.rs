@@ -74,10 +74,7 @@ impl Place {
 
     #[cfg(tiermalloc_loom)]
     fn new() -> Self {
-        Self {
-            slots: core::array::from_fn(|_| AtomicUsize::new(0)),
-            until_look: AtomicU32::new(0),
-        }
+        Self { slots: core::array::from_fn(|_| AtomicUsize::new(0)), until_look: AtomicU32::new(0) }
     }
 
     /// Counts a span that waits in a slot now. `true`: it is time to consider a look.

@@ -102,6 +102,25 @@ fn a_small_heap_asks_for_nothing_and_a_large_one_for_each_block_once_before_it_i
     });
 }
 
+/// What goes a little beyond what it was once is no reason for 2 MiB more.
+#[test]
+fn a_heap_that_has_not_grown_for_a_while_begins_a_block_as_it_is() {
+    with_blocks(|heap, arena| {
+        fill_up(heap, small(), 3 * BULK, 100);
+        let advice = asked(&arena.take_advice());
+        assert!(advice >= BULK, "{advice}");
+        // Not quite so long.
+        arena.pass_time(499);
+        fill_up(heap, small(), 3 * BULK + BLOCK, 100);
+        assert_eq!(asked(&arena.take_advice()), BLOCK);
+        arena.pass_time(500);
+        fill_up(heap, small(), 3 * BULK + 2 * BLOCK, 100);
+        assert_eq!(asked(&arena.take_advice()), 0);
+        fill_up(heap, small(), 3 * BULK + 4 * BLOCK, 100);
+        assert!(asked(&arena.take_advice()) >= BLOCK, "it grows");
+    });
+}
+
 #[test]
 fn the_rest_of_a_block_counts_as_dirty_and_is_used_next() {
     with_blocks(|heap, arena| {

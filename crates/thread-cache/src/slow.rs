@@ -242,7 +242,8 @@ impl ThreadCache {
         let need = more * size;
         let missing = need.saturating_sub(self.limit.get() - self.used.get());
         if missing > 0 {
-            let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE).min(budget.per_thread());
+            let share = (source.reserved_bytes() / SHARE).max(LEAST_SHARE);
+            let share = share.min(budget.per_thread());
             let wanted = missing.max(CLAIM);
             let tight = source.is_tight();
             // Who has his share already need not ask what others have.
