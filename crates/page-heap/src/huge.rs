@@ -82,6 +82,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Whether the source would have `bytes` bytes if it had all free pages back: tried with the
     /// difference. Else an absurd request would cost the heap all that it has free.
     fn unmapping_may_help(&self, bytes: usize) -> bool {
+        self.return_all_waiting();
         let free = self.inner.lock().stats.free_pages << PAGE_SHIFT;
         let missing = round_up(bytes.saturating_sub(free), self.unit());
         if missing == 0 {

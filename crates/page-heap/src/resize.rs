@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use tiermalloc_size_class::PAGE_SHIFT;
 
 use crate::demand::beside;
-use crate::heap::PageHeap;
+use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
 use crate::source::PageSource;
 use crate::span::{Span, State};
@@ -67,10 +67,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return Ok(true);
         }
         let more = pages - old;
-        let Some(next) = self.map.span(record.end() << PAGE_SHIFT) else { return Ok(false) };
-        // SAFETY: records of registered spans are valid under the lock; H1 for the state.
+        let Some(next) = self.free_behind(&mut inner, record.end()) else { return Ok(false) };
+        // SAFETY: records of registered spans are valid under the lock.
         let free: &Span = unsafe { next.as_ref() };
-        if free.state() != State::Free || free.start() != record.end() || free.pages() < more {
+        if free.pages() < more {
             return Ok(false);
         }
         let (lo, hi) = free.dirty();
@@ -107,5 +107,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             self.relieve_after_cut();
         }
         Ok(true)
+    }
+
+    /// The free span that begins with `page`. What waits there does so no longer.
+    fn free_behind(&self, inner: &mut Inner, page: usize) -> Option<NonNull<Span>> {
+        let next = self.map.span(page << PAGE_SHIFT)?;
+        // SAFETY: records of registered spans are valid under the lock; H1 for the state.
+        if unsafe { next.as_ref() }.state() == State::Waiting {
+            self.return_waiting(inner);
+        }
+        let next = self.free_neighbour(page)?;
+        // SAFETY: as above. It may be what ends with the page.
+        (unsafe { next.as_ref() }.start() == page).then_some(next)
     }
 }

@@ -178,6 +178,24 @@ fn nothing_is_cut_out_of_clean_pages_while_something_waits() {
     });
 }
 
+#[test]
+fn a_block_grows_into_what_waits_behind_it() {
+    with_region(|heap, _, first| {
+        let (at, behind) = (large(heap, 40), large(heap, 50));
+        assert!(at == first && behind == at + 40 * PAGE);
+        assert!(wait_near(heap, 0, behind));
+        // SAFETY: ours.
+        unsafe {
+            assert!(heap.resize_large(at, 41));
+            // Its rest is free now, with all that comes behind it.
+            assert_eq!(state_at(heap, at + 41 * PAGE), Some((State::Free, REGION - 41)));
+            assert!(heap.resize_large(at, REGION));
+            assert!(!heap.resize_large(at, REGION + 1));
+        }
+        free(heap, at);
+    });
+}
+
 /// One is enough for who needs one: the others go on waiting.
 #[test]
 fn no_more_becomes_free_than_is_needed() {

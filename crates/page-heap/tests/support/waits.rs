@@ -48,6 +48,10 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         span.is_some_and(|span| span.state() == State::Waiting && is_it(span))
     }
 
+    pub(super) fn anything_waits(&self) -> bool {
+        self.waits.iter().any(|waits| self.still_waits(waits))
+    }
+
     /// Allocates what waits, near to somebody or anywhere else.
     pub(super) fn alloc_waiting(&mut self, pages: usize, near: usize, elsewhere: bool) {
         let waits: Vec<_> = self.waits.drain(..).collect();
