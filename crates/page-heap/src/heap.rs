@@ -331,6 +331,7 @@ impl<'m, R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 self.fill(begun, span.as_ref().end());
             }
             let (start, end) = (span.as_ref().start(), span.as_ref().end());
+            self.waiting.note_record(span);
             self.map.set(start, 1, span, 0);
             self.map.set(end - 1, 1, span, 0);
         }

@@ -20,7 +20,7 @@ const FREES_PER_READING: u32 = 16;
 /// Free dirty pages that are never worth a system call (512 KiB).
 pub(crate) const KEEP: usize = 64;
 /// Free dirty pages from which on the keeper is asked (2 MiB).
-const WORTH_A_KEEPER: usize = if cfg!(tiermalloc_loom) { 1 } else { 256 };
+pub(crate) const WORTH_A_KEEPER: usize = if cfg!(tiermalloc_loom) { 1 } else { 256 };
 /// System calls that one look, or the end of one thread, may make: the rest waits for the next.
 const CALLS: usize = 32;
 /// Fewest dirty pages of a span that such a call is made for (64 KiB).
@@ -51,13 +51,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Called with the lock after every free; gives it up.
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn after_free<'a>(&'a self, mut inner: MutexGuard<'a, R, Inner>) {
-        if inner.stats.dirty_pages < inner.worth_a_thought {
+        if inner.stats.dirty_pages < inner.worth_a_thought && !self.waiting.any() {
             return;
         }
         if self.note_soft_limit(&inner) {
             return self.mind_soft_limit(inner);
         }
-        if inner.stats.dirty_pages <= KEEP {
+        if inner.stats.dirty_pages <= KEEP && !self.waiting.any() {
             return;
         }
         if inner.until_look > 0 {

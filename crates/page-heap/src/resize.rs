@@ -2,8 +2,6 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_size_class::PAGE_SHIFT;
-
 use crate::demand::beside;
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -67,12 +65,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return Ok(true);
         }
         let more = pages - old;
-        let Some(next) = self.free_behind(&mut inner, record.end()) else { return Ok(false) };
+        let Some(next) = self.free_behind(&mut inner, record.end(), more) else {
+            return Ok(false);
+        };
         // SAFETY: records of registered spans are valid under the lock.
         let free: &Span = unsafe { next.as_ref() };
-        if free.pages() < more {
-            return Ok(false);
-        }
         let (lo, hi) = free.dirty();
         // H6, before anything has changed.
         if !inner.may_commit(more - hi.min(more).saturating_sub(lo)) {
@@ -109,15 +106,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         Ok(true)
     }
 
-    /// The free span that begins with `page`. What waits there does so no longer.
-    fn free_behind(&self, inner: &mut Inner, page: usize) -> Option<NonNull<Span>> {
-        let next = self.map.span(page << PAGE_SHIFT)?;
-        // SAFETY: records of registered spans are valid under the lock; H1 for the state.
-        if unsafe { next.as_ref() }.state() == State::Waiting {
-            self.return_waiting(inner);
+    /// The free span of at least `pages` pages that begins with `page`. What waits may be what it lacks.
+    fn free_behind(&self, inner: &mut Inner, page: usize, pages: usize) -> Option<NonNull<Span>> {
+        // SAFETY: records of registered spans are valid under the lock. A span that ends with the page does not begin there.
+        let fits = |span: &NonNull<Span>| unsafe {
+            span.as_ref().start() == page && span.as_ref().pages() >= pages
+        };
+        let behind = || self.free_neighbour(page).filter(fits);
+        if let Some(span) = behind() {
+            return Some(span);
         }
-        let next = self.free_neighbour(page)?;
-        // SAFETY: as above. It may be what ends with the page.
-        (unsafe { next.as_ref() }.start() == page).then_some(next)
+        if !self.waiting.any() {
+            return None;
+        }
+        self.return_waiting(inner);
+        behind()
     }
 }

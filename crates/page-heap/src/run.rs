@@ -52,8 +52,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         let (from, (lo, hi)) = unsafe { (found.as_ref().start(), found.as_ref().dirty()) };
         let dirty = from + lo..from + hi;
         let is_clean = |span: &Span| span.end() <= dirty.start || dirty.end <= span.start();
-        // It is cut from what was found: no shorter piece has room for one span, so none has for all.
-        let run = self.cut(&mut inner, all, 1, State::Objects);
+        // And from nothing else, whatever has come to wait meanwhile.
+        let run = self.cut_out_of(&mut inner, found, 0, all, State::Objects);
         let begun = inner.take_begun();
         let Some(run) = run else {
             drop(inner);

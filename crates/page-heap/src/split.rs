@@ -37,7 +37,20 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             found = self.find(inner, pages.checked_add(align_pages - 1)?)?;
         }
         let head = skip(found);
-        // SAFETY: as above.
+        self.cut_out_of(inner, found, head, pages, state)
+    }
+
+    /// [`cut`](Self::cut) out of a certain free span, `head` pages from its start.
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    pub(crate) fn cut_out_of(
+        &self,
+        inner: &mut Inner,
+        found: NonNull<Span>,
+        head: usize,
+        pages: usize,
+        state: State,
+    ) -> Option<NonNull<Span>> {
+        // SAFETY: spans on the sets are valid under the lock.
         let span = unsafe { found.as_ref() };
         let (start, length) = (span.start(), span.pages());
         let tail = length - head - pages;

@@ -14,12 +14,14 @@
 
 use core::ptr::NonNull;
 
+use tiermalloc_size_class::{MAX_SIZE, PAGE_SIZE};
 use tiermalloc_sync::CachePadded;
 use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use crate::demand::BLOCK;
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
+use crate::release::WORTH_A_KEEPER;
 use crate::source::PageSource;
 use crate::span::{Span, State};
 
@@ -27,9 +29,14 @@ use crate::span::{Span, State};
 const PLACES: usize = if cfg!(tiermalloc_loom) { 1 } else { 16 };
 /// Spans that wait in a place: two cache lines, with what else it holds.
 const SLOTS: usize = if cfg!(tiermalloc_loom) { 1 } else { 15 };
-/// Frees to a place until a look is considered: a span that waits beside others counts as some.
+/// Fewest pages of a span that waits: shorter ones are rare, because their sizes have classes.
+const SHORTEST: usize = if cfg!(tiermalloc_loom) { 1 } else { MAX_SIZE.div_ceil(PAGE_SIZE) };
+/// Frees to a place until a look is considered.
 const UNTIL_LOOK: u32 = 256;
-const BESIDE_OTHERS: u32 = 64;
+/// Frees of a thread that has made a block grow that do not wait: what grows next wants pages that are joined.
+const PASSES: u32 = 64;
+/// Where a place is full, one in so many frees goes there instead of another span.
+const INSTEAD: u32 = 4;
 /// One that is longer by such a part than what is wanted will do.
 const SLACK: usize = 8;
 /// Bits of an address in the page map; above them in a slot's word are the span's pages, and whether a look has seen it.
@@ -45,8 +52,14 @@ struct Word(usize);
 impl Word {
     #[inline(always)]
     fn new(span: NonNull<Span>, pages: usize) -> Self {
-        debug_assert!((span.as_ptr() as usize) >> ADDRESS_BITS == 0 && pages < BLOCK);
+        debug_assert!(Self::holds(span) && pages < BLOCK);
         Self(span.as_ptr() as usize | pages << ADDRESS_BITS)
+    }
+
+    /// Whether the address of a record fits into a word.
+    #[inline(always)]
+    fn holds(span: NonNull<Span>) -> bool {
+        (span.as_ptr() as usize) >> ADDRESS_BITS == 0
     }
 
     #[inline(always)]
@@ -64,28 +77,53 @@ struct Place {
     slots: [AtomicUsize; SLOTS],
     /// Frees until a look is considered, about.
     until_look: AtomicU32,
+    /// Frees that are not to wait, about.
+    passes: AtomicU32,
 }
 
 impl Place {
     #[cfg(not(tiermalloc_loom))]
     const fn new() -> Self {
-        Self { slots: [const { AtomicUsize::new(0) }; SLOTS], until_look: AtomicU32::new(0) }
+        Self {
+            slots: [const { AtomicUsize::new(0) }; SLOTS],
+            until_look: AtomicU32::new(0),
+            passes: AtomicU32::new(0),
+        }
     }
 
     #[cfg(tiermalloc_loom)]
     fn new() -> Self {
-        Self { slots: core::array::from_fn(|_| AtomicUsize::new(0)), until_look: AtomicU32::new(0) }
+        Self {
+            slots: core::array::from_fn(|_| AtomicUsize::new(0)),
+            until_look: AtomicU32::new(0),
+            passes: AtomicU32::new(0),
+        }
     }
 
-    /// Counts a span that waits in a slot now. `true`: it is time to consider a look.
+    /// Whether a free is not to wait; counts it.
     #[inline(always)]
-    fn tick(&self, slot: usize) -> bool {
-        let spent = if slot == 0 { 1 } else { BESIDE_OTHERS };
+    fn passes(&self) -> bool {
+        // Relaxed, and no exchange: about so many.
+        let passes = self.passes.load(Ordering::Relaxed);
+        if passes > 0 {
+            self.passes.store(passes - 1, Ordering::Relaxed);
+        }
+        passes > 0
+    }
+
+    /// Counts a span that waits now. `true`: it is time to consider a look.
+    #[inline(always)]
+    fn tick(&self) -> bool {
         // Relaxed, and no exchange: about so many.
         let left = self.until_look.load(Ordering::Relaxed);
-        let due = left < spent;
-        self.until_look.store(if due { UNTIL_LOOK } else { left - spent }, Ordering::Relaxed);
-        due
+        self.until_look.store(if left == 0 { UNTIL_LOOK } else { left - 1 }, Ordering::Relaxed);
+        left == 0
+    }
+
+    /// Pages of what waits here, as far as one sees while others come and go.
+    fn pages(&self) -> usize {
+        // Relaxed: numbers.
+        self.slots.iter().map(|slot| Word(slot.load(Ordering::Relaxed)).pages()).sum()
     }
 }
 
@@ -96,8 +134,12 @@ pub(crate) struct Waiting {
     used: AtomicU32,
     /// The slot that makes way when a place is full.
     turn: AtomicU32,
-    /// Whether there is a limit, so that nothing is to wait.
+    /// Whether nothing is to wait, because there is a limit, or
     closed: AtomicBool,
+    /// because a source has put records where only the map's far roots reach.
+    far: AtomicBool,
+    /// Whether somebody was asked, since the last look, to look at what waits.
+    watched: AtomicBool,
 }
 
 impl Waiting {
@@ -108,6 +150,8 @@ impl Waiting {
             used: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            far: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +162,8 @@ impl Waiting {
             used: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            far: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
         }
     }
 
@@ -143,7 +189,17 @@ impl Waiting {
     /// From now on nothing begins to wait, or it may again.
     pub(crate) fn close(&self, closed: bool) {
         // Relaxed: a hint. Who has not seen it yet lets one more wait.
-        self.closed.store(closed, Ordering::Relaxed);
+        self.closed.store(closed || self.far.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// A large allocation has come about whose record may be to wait.
+    #[inline]
+    pub(crate) fn note_record(&self, span: NonNull<Span>) {
+        if !Word::holds(span) {
+            // Relaxed: whoever frees it has it from here.
+            self.far.store(true, Ordering::Relaxed);
+            self.close(true);
+        }
     }
 
     /// Number and pages of all that waits, as far as one sees while others come and go.
@@ -163,15 +219,20 @@ impl Waiting {
         })
     }
 
-    /// Something waits in a place.
+    /// Something waits in a place. Returns whether it does nowhere else.
     #[inline(always)]
-    fn note_use(&self, near: usize) {
+    fn note_use(&self, near: usize) -> bool {
         let bit = 1 << (near % PLACES);
         // SeqCst, as the exchange of the slot before it and those of `return_waiting`: either that finds the span, or this
         // finds the bit taken away.
-        if self.used.load(Ordering::SeqCst) & bit == 0 {
+        let used = self.used.load(Ordering::SeqCst);
+        if used == bit {
+            return true;
+        }
+        if used & bit == 0 {
             self.used.fetch_or(bit, Ordering::SeqCst);
         }
+        used == 0
     }
 }
 
@@ -236,22 +297,25 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             return false;
         }
         let pages = record.pages();
+        let place = self.waiting.place(near);
         // Of two threads that free the same address at the same time one finds nothing.
-        if pages >= BLOCK || !record.begin_wait() {
+        if !(SHORTEST..BLOCK).contains(&pages) || place.passes() || !record.begin_wait() {
             return false;
         }
         record.set_used();
         let word = Word::new(span, pages);
-        let place = self.waiting.place(near);
         for (at, slot) in place.slots.iter().enumerate() {
             if slot.load(Ordering::Relaxed) != 0 {
                 continue;
             }
             // SeqCst: releases the record to who takes it out; and see `note_use`.
             if slot.compare_exchange(0, word.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                self.waiting.note_use(near);
-                if place.tick(at) {
-                    self.consider_look();
+                // One that waits alone is less than what anybody is asked for.
+                let alone = self.waiting.note_use(near) && at == 0;
+                if !alone && !self.waiting.watched.load(Ordering::Relaxed) {
+                    self.ask_for_looks(place);
+                } else if place.tick() {
+                    self.look_if_due();
                 }
                 return true;
             }
@@ -260,27 +324,52 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         true
     }
 
-    /// Puts a span where another one waits, which is freed.
+    /// Puts a span where another one waits, which is freed; or frees it, because most of what waits is wanted again.
     #[cold]
     #[inline(never)]
     fn wait_instead(&self, near: usize, word: Word) {
         // Relaxed: whose turn it is.
-        let turn = self.waiting.turn.fetch_add(1, Ordering::Relaxed) as usize;
+        let turn = self.waiting.turn.fetch_add(1, Ordering::Relaxed);
+        let slot = &self.waiting.place(near).slots[(turn / INSTEAD) as usize % SLOTS];
         // SeqCst: as above, and acquires the record that was there.
-        let before = self.waiting.place(near).slots[turn % SLOTS].swap(word.0, Ordering::SeqCst);
+        let before = match turn % INSTEAD {
+            0 => Word(slot.swap(word.0, Ordering::SeqCst)),
+            _ => word,
+        };
         self.waiting.note_use(near);
-        if let Some(span) = Word(before).span() {
+        if let Some(span) = before.span() {
             let mut inner = self.inner.lock();
-            // SAFETY: taken out of its slot (H7).
+            // SAFETY: taken out of its slot, or never in one (H7).
             unsafe { self.free_waiting(&mut inner, span) };
             self.after_free(inner);
         }
     }
 
-    /// [`consider`](Self::consider), by who has no lock.
+    /// Somebody near to `near` makes blocks grow: those that he frees soon do not wait, so that they are joined with what lies
+    /// beside them.
+    pub fn note_growth(&self, near: usize) {
+        // Relaxed: a hint.
+        self.waiting.place(near).passes.store(PASSES, Ordering::Relaxed);
+    }
+
+    /// Sees to it that somebody looks at what waits, if that is much. The keeper is asked once for each look that he takes.
     #[cold]
     #[inline(never)]
-    fn consider_look(&self) {
+    fn ask_for_looks(&self, place: &Place) {
+        let Some(keeper) = self.keeper else { return };
+        let alone = self.waiting.in_use().nth(1).is_none();
+        if !alone || place.pages() >= WORTH_A_KEEPER {
+            // Before he is asked: the look that he takes then takes it away again.
+            self.waiting.watched.store(true, Ordering::Release);
+            keeper();
+        }
+    }
+
+    /// Asks the keeper, if there is enough to give back, or takes a look if one is due: for who does so now and then while
+    /// nothing is freed here.
+    #[cold]
+    #[inline(never)]
+    pub fn look_if_due(&self) {
         self.consider(self.inner.lock());
     }
 
@@ -335,6 +424,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// Cost: a load for each slot of places that are in use, the heap's lock for each span.
     pub fn return_idle(&self) {
+        // What comes to wait from here on asks anew. Release, as where it is set; whoever comes before is seen below.
+        self.waiting.watched.store(false, Ordering::SeqCst);
         for at in self.waiting.in_use() {
             for slot in &self.waiting.place(at).slots {
                 let word = slot.load(Ordering::Relaxed);

@@ -32,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n.clone(), 1..300usize).prop_map(|(n, pages)| Step::Resize(n, pages)),
         9 => n.clone().prop_map(Step::Free),
         4 => (n.clone(), 0..20usize).prop_map(|(n, near)| Step::FreeToWait(n, near)),
-        2 => (1..40usize, 0..20usize, any::<bool>())
+        2 => (30..80usize, 0..20usize, any::<bool>())
             .prop_map(|(pages, near, elsewhere)| Step::AllocWaiting { pages, near, elsewhere }),
         1 => Just(Step::ReturnIdle),
         1 => (0..600usize).prop_map(Step::ReleasePages),

@@ -96,8 +96,7 @@ pub(crate) fn span(size: usize, align: usize, huge: usize, guards: bool) -> Opti
         if !worth_reclaiming(size, align) {
             return None;
         }
-        slow::reclaim(size);
-        once(size, align, huge, guards)
+        slow::reclaim(size, || once(size, align, huge, guards))
     })
 }
 
@@ -136,7 +135,9 @@ fn once(size: usize, align: usize, huge: usize, guards: bool) -> Option<NonNull<
     }
     let (pages, align_pages) = (pages_for(size), (align >> PAGE_SHIFT).max(1));
     if align_pages == 1 {
-        let span = heap().alloc_waiting_elsewhere(thread::place(), pages);
+        let place = thread::place();
+        let waiting = heap().alloc_waiting(place, pages);
+        let span = waiting.or_else(|| heap().alloc_waiting_elsewhere(place, pages));
         if span.is_some() {
             return span;
         }

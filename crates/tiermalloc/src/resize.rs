@@ -8,7 +8,7 @@ use tiermalloc_size_class::{Class, MAX_SIZE, PAGE_SIZE, class_of, pages_for};
 use crate::pools::{self, Resize};
 use crate::raw::{self, MIN_ALIGN};
 use crate::state::{MAP, heap};
-use crate::{fatal, large, slow, system};
+use crate::{fatal, large, slow, system, thread};
 
 /// C's `realloc`, for a live pointer and any size.
 ///
@@ -183,6 +183,9 @@ pub(crate) unsafe fn realloc_pages(
                 match span.state() {
                     State::Huge if align <= PAGE_SIZE => heap().resize_huge(address, bytes.max(1)),
                     State::Large => {
+                        if bytes > old {
+                            heap().note_growth(thread::place());
+                        }
                         let pages = pages_for(bytes.max(1));
                         heap().resize_large(address, pages).then_some(address)
                     }

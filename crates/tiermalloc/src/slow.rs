@@ -1,6 +1,6 @@
 //! The second step of every request: the bin was empty, or full, or there was none.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_thread_cache::{Chain, Misuse, ObjectSource, ThreadCache};
@@ -113,8 +113,8 @@ fn alloc_at_last(size: usize, class: Class, align: usize, last: bool) -> *mut u8
     if last {
         return ptr::null_mut();
     }
-    reclaim(class.size());
-    alloc_without(size, class, align, true)
+    let again = || NonNull::new(alloc_without(size, class, align, true));
+    reclaim(class.size(), again).map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
 /// [`alloc`] of `size` bytes, all zero.
@@ -212,21 +212,24 @@ pub(crate) fn expect_aligned(object: *mut u8, class: Class) {
     }
 }
 
-/// The last resort before a request for `bytes` bytes fails: everything that is cached here and not in use. At
-/// the hard limit other threads are asked for theirs; else addresses may be what is short, and free ones go
-/// back.
+/// The last resort before a request for `bytes` bytes fails, which `again` makes once more: everything that is cached
+/// here and not in use. At the hard limit other threads are asked for theirs; else addresses may be what is short, and
+/// free ones go back, if nothing else has helped: what is asked for next will want them.
 #[cold]
-pub(crate) fn reclaim(bytes: usize) {
+pub(crate) fn reclaim<T>(bytes: usize, again: impl Fn() -> Option<T>) -> Option<T> {
     let by_limit = limits::are_why(bytes);
     fork::adopt_all();
     flush_own();
     flush_shared();
     if by_limit {
         REGISTRY.ask_all();
-    } else {
+        return again();
+    }
+    again().or_else(|| {
         heap().unmap_free();
         guarded::unmap_free();
-    }
+        again()
+    })
 }
 
 /// Empties the calling thread's cache, and lets others have what it has claimed.

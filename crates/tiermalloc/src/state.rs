@@ -74,7 +74,9 @@ unsafe impl SpanSource for Pages {
         MAP.span(address)
     }
     fn surplus(&self) {
-        background::keeper();
+        if !background::keeper() {
+            HEAP.look_if_due();
+        }
     }
     #[inline]
     fn reserved_bytes(&self) -> usize {

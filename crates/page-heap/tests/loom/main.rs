@@ -244,6 +244,26 @@ fn what_comes_to_wait_while_all_is_taken_back_is_found_the_next_time() {
     });
 }
 
+/// A run of spans is cut out of clean pages while something comes to wait, which would be used before them: what the
+/// run is said to be it is.
+#[test]
+fn a_run_is_as_clean_as_it_says_whatever_comes_to_wait() {
+    model(1, |world| {
+        let span = world.large(1, 1).unwrap();
+        let other = run(world, move |world| world.free_to_wait(span, 1));
+        assert!(world.run_of_objects(page_class(), 2));
+        other.join().unwrap();
+    });
+    model(1, |world| {
+        let left = world.large(1, 1).unwrap();
+        let span = world.large(1, 2).unwrap();
+        let other = run(world, move |world| world.free_to_wait(span, 2));
+        assert!(world.run_of_objects(page_class(), 3));
+        other.join().unwrap();
+        world.free_large(left, 1);
+    });
+}
+
 /// Who needs pages of which there are no others takes what waits, or waits no longer, at this moment.
 #[test]
 fn an_allocation_races_a_free_to_wait_for_the_last_pages() {

@@ -178,6 +178,30 @@ impl World {
         self.gate.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Two object spans side by side, filled with `value` and freed again; where there is no room for a run, one.
+    pub fn run_of_objects(&self, class: Class, value: u8) -> bool {
+        let mut spares = Vec::new();
+        let first = self.heap.alloc_objects_run(class, 1, |spare| spares.push(spare));
+        let spans: Vec<NonNull<Span>> = first.into_iter().chain(spares).collect();
+        for span in &spans {
+            // SAFETY: records live as long as their spans; nobody else has these.
+            self.source.take(unsafe { span.as_ref() }, value);
+        }
+        self.gate.fetch_add(1, Ordering::Relaxed);
+        for span in &spans {
+            // SAFETY: as above, and no object of it is out.
+            unsafe {
+                let record = span.as_ref();
+                // Something of it was used.
+                let _ = record.class().map(|_| record.take_objects(1, |_, _| ()));
+                let _ = record.class().map(|_| record.put_object(record.address()));
+                self.source.give(record.start()..record.end(), value);
+                self.heap.free_objects(*span);
+            }
+        }
+        !spans.is_empty()
+    }
+
     /// Takes the first region, where the race is for its pages and not about who brings it.
     pub fn grow(&self) {
         let span = self.large(1, 0).unwrap();

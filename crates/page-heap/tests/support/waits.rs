@@ -7,8 +7,8 @@ use super::model::Model;
 
 /// Places over which what waits is spread.
 const PLACES: usize = 16;
-/// Pages of a span that does not wait.
-const BLOCK: usize = 256;
+/// Pages of the spans that wait.
+const PAGES: std::ops::Range<usize> = 33..256;
 
 /// A span that was freed and waits, unless the heap has taken it back since.
 pub(super) struct Waits {
@@ -24,7 +24,7 @@ impl<const ROOT: usize, const LEAF: usize> Model<'_, ROOT, LEAF> {
         self.is_kept(which, self.live[which].pages);
         let (address, pages) = (self.live[which].address(), self.live[which].pages);
         let unlimited = self.hard == usize::MAX && self.soft == usize::MAX;
-        let fits = unlimited && pages < BLOCK && self.live[which].state == State::Large;
+        let fits = unlimited && PAGES.contains(&pages) && self.live[which].state == State::Large;
         // SAFETY: the span is ours and not used any more; that it is freed twice is a test.
         unsafe {
             assert_eq!(self.heap.free_to_wait(near, address), fits, "{pages} pages");

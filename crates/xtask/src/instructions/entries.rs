@@ -36,7 +36,7 @@ pub const C: &[Entry] = &[
     pair("pair-1000", "free + malloc, 1000 bytes", 42.1),
     pair("pair-4096", "free + malloc, 4096 bytes", 54.1),
     pair("pair-20000", "free + malloc, 20000 bytes", 54.1),
-    many("pair-300000", "free + malloc, 300000 bytes", 10_000, 1, 678.0),
+    many("pair-300000", "free + malloc, 300000 bytes", 10_000, 1, 163.0),
     pair("sized-32", "free_sized + malloc, 32 bytes", 43.1),
     pair("calloc-32", "free + calloc, 32 bytes", 70.1),
     pair("calloc-1000", "free + calloc, 1000 bytes", 134.4),
@@ -50,9 +50,9 @@ pub const C: &[Entry] = &[
     many("bulk-32-fifo", "4000 malloc of 32 bytes, free in order", 50, 4000, 43.1),
     many("bulk-32-lifo", "4000 malloc of 32 bytes, free in reverse", 50, 4000, 44.1),
     many("bulk-32-random", "4000 malloc of 32 bytes, free at random", 50, 4000, 44.1),
-    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 468.0),
-    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 469.0),
-    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 482.0),
+    many("bulk-4096-fifo", "4000 malloc of 4096 bytes, free in order", 50, 4000, 204.0),
+    many("bulk-4096-lifo", "4000 malloc of 4096 bytes, free in reverse", 50, 4000, 205.0),
+    many("bulk-4096-random", "4000 malloc of 4096 bytes, free at random", 50, 4000, 205.0),
     many("handed", "1000 malloc, free on another thread", 200, 1000, 69.0),
 ];
 
@@ -63,7 +63,7 @@ pub const RUST: &[Entry] = &[
     pair("pair-1000", "dealloc + alloc, 1000 bytes", 27.1),
     pair("pair-4096", "dealloc + alloc, 4096 bytes", 27.1),
     pair("pair-20000", "dealloc + alloc, 20000 bytes", 27.1),
-    many("pair-300000", "dealloc + alloc, 300000 bytes", 10_000, 1, 644.0),
+    many("pair-300000", "dealloc + alloc, 300000 bytes", 10_000, 1, 127.0),
     pair("zeroed-24", "dealloc + alloc_zeroed, 24 bytes", 29.1),
     pair("zeroed-1000", "dealloc + alloc_zeroed, 1000 bytes", 105.0),
     many("zeroed-100000", "dealloc + alloc_zeroed, 100000 bytes", 1_000, 1, 105049.0),
@@ -74,9 +74,9 @@ pub const RUST: &[Entry] = &[
     many("bulk-32-fifo", "4000 alloc of 32 bytes, dealloc in order", 50, 4000, 27.1),
     many("bulk-32-lifo", "4000 alloc of 32 bytes, dealloc in reverse", 50, 4000, 26.1),
     many("bulk-32-random", "4000 alloc of 32 bytes, dealloc at random", 50, 4000, 30.1),
-    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 436.0),
-    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 436.0),
-    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 452.0),
+    many("bulk-4096-fifo", "4000 alloc of 4096 bytes, dealloc in order", 50, 4000, 174.0),
+    many("bulk-4096-lifo", "4000 alloc of 4096 bytes, dealloc in reverse", 50, 4000, 174.0),
+    many("bulk-4096-random", "4000 alloc of 4096 bytes, dealloc at random", 50, 4000, 177.0),
     many("handed", "1000 alloc, dealloc on another thread", 200, 1000, 51.2),
 ];
 
