@@ -6,8 +6,10 @@
 //! word. The field knows this as a span cache.
 //!
 //! What waits costs no memory that would else be saved: it counts as free and dirty ([`HeapStats`](crate::HeapStats)), and
-//! before the heap cuts anything out of clean pages, all that waits becomes free. What nobody has wanted between two
-//! [looks](PageHeap::return_idle) goes the same way. While there is a limit nothing waits.
+//! before the heap cuts anything out of clean pages what waits becomes free: a span that is long enough, or all. So does all of it
+//! before addresses go back, when pages are given back on demand, and when a block cannot grow without. What nobody has wanted between two
+//! [looks](PageHeap::return_idle) becomes free as well; whoever lets a span wait beside others sees to it that the keeper looks.
+//! While there is a limit nothing begins to wait, but for what a thread was just about to.
 //!
 //! Invariant H7: a span that waits is in state `Waiting` and in one slot, and whoever takes it out of there has it. Only in a
 //! thread that is on its way to a slot, or from there, it is in none; a fork at that moment loses it to the child.
