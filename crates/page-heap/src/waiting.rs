@@ -28,7 +28,7 @@ use crate::source::PageSource;
 use crate::span::{Span, State};
 
 /// Places; threads that have more share them.
-const PLACES: usize = if cfg!(tiermalloc_loom) { 1 } else { 16 };
+const PLACES: usize = if cfg!(tiermalloc_loom) { 1 } else { 32 };
 /// Spans that wait in a place: two cache lines, with what else it holds.
 const SLOTS: usize = if cfg!(tiermalloc_loom) { 1 } else { 15 };
 /// Fewest pages of a span that waits: shorter ones are rare, because their sizes have classes.

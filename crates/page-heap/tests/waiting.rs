@@ -16,7 +16,7 @@ use tiermalloc_sync::RawFutexMutex;
 
 /// Spans that wait in a place, and places.
 const SLOTS: usize = 15;
-const PLACES: usize = 16;
+const PLACES: usize = 32;
 
 fn wait_near(heap: &Heap, near: usize, address: usize) -> bool {
     // SAFETY: whoever frees does not use it any more.

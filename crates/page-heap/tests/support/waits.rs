@@ -6,7 +6,7 @@ use super::arena::PAGE;
 use super::model::Model;
 
 /// Places over which what waits is spread.
-const PLACES: usize = 16;
+const PLACES: usize = 32;
 /// Pages of the spans that wait.
 const PAGES: std::ops::Range<usize> = 33..256;
 
