@@ -11,7 +11,7 @@ use support::{
     objects, store_batches, store_near, with_cache, with_shards,
 };
 use tiermalloc_central_cache::{CentralCache, SpanSource};
-use tiermalloc_page_heap::{PageHeap, Span};
+use tiermalloc_page_heap::Span;
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, MAX_SIZE, by_size};
 use tiermalloc_sync::DefaultRawMutex;
