@@ -115,7 +115,9 @@ pub(super) fn arena() -> Option<&'static Arena> {
 }
 
 /// Makes the arena, of which there is one; `false`: there is no memory for it. Its 3.3 MiB are addresses, which
-/// no other pool pays for.
+/// no other pool pays for; nor for the room on the stack in which a heap is made where the compiler does not make it in place.
+#[cold]
+#[inline(never)]
 pub(super) fn prepare() -> bool {
     if arena().is_some() {
         return true;
