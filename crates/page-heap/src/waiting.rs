@@ -314,10 +314,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if slot.compare_exchange(0, word.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 // One that waits alone is less than what anybody is asked for.
                 let alone = self.waiting.note_use(near) && at == 0;
-                if !alone && !self.waiting.watched.load(Ordering::Relaxed) {
+                if alone {
+                    if place.tick() {
+                        self.look_if_due();
+                    }
+                } else if !self.waiting.watched.load(Ordering::SeqCst) {
+                    // SeqCst: who is told that somebody looks is where that one finds it.
                     self.ask_for_looks(place);
-                } else if place.tick() {
-                    self.look_if_due();
                 }
                 return true;
             }
@@ -354,16 +357,23 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.waiting.place(near).passes.store(PASSES, Ordering::Relaxed);
     }
 
-    /// Sees to it that somebody looks at what waits, if that is much. The keeper is asked once for each look that he takes.
+    /// Sees to it that somebody looks at what waits, if that is much. The keeper is asked once for each look that he takes;
+    /// where he does not come a look is considered now and then.
     #[cold]
     #[inline(never)]
     fn ask_for_looks(&self, place: &Place) {
-        let Some(keeper) = self.keeper else { return };
-        let alone = self.waiting.in_use().nth(1).is_none();
-        if !alone || place.pages() >= WORTH_A_KEEPER {
+        let alone = || self.waiting.in_use().nth(1).is_none();
+        let much = || place.pages() >= WORTH_A_KEEPER || !alone();
+        if let Some(keeper) = self.keeper.filter(|_| much()) {
             // Before he is asked: the look that he takes then takes it away again.
-            self.waiting.watched.store(true, Ordering::Release);
-            keeper();
+            self.waiting.watched.store(true, Ordering::SeqCst);
+            if keeper() {
+                return;
+            }
+            self.waiting.watched.store(false, Ordering::SeqCst);
+        }
+        if place.tick() {
+            self.look_if_due();
         }
     }
 
@@ -426,11 +436,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     ///
     /// Cost: a load for each slot of places that are in use, the heap's lock for each span.
     pub fn return_idle(&self) {
-        // What comes to wait from here on asks anew. Release, as where it is set; whoever comes before is seen below.
+        // What comes to wait from here on asks anew. SeqCst: what came before is seen below.
         self.waiting.watched.store(false, Ordering::SeqCst);
         for at in self.waiting.in_use() {
             for slot in &self.waiting.place(at).slots {
-                let word = slot.load(Ordering::Relaxed);
+                let word = slot.load(Ordering::SeqCst);
                 let Some(span) = Word(word).span() else { continue };
                 let seen = word & SEEN != 0;
                 let next = if seen { 0 } else { word | SEEN };
