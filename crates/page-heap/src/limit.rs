@@ -140,7 +140,7 @@ impl Inner {
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
-    /// Finds out whether there is any limit. While there is, nothing waits.
+    /// Finds out whether there is any limit. While there is, nothing begins to wait.
     fn note_limits(&self, inner: &mut Inner) {
         inner.limits.note_any();
         self.waiting.close(inner.limits.any);
@@ -214,6 +214,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn forget_moving(&self) {
         let limits = &mut self.inner.lock().limits;
         limits.lost += core::mem::take(&mut limits.moving);
+        // Nor does anybody look here who was asked to.
+        self.waiting.forget_watch();
     }
 
     /// After pages were committed or freed: says whether there are more than the soft limit, and gives back

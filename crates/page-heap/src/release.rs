@@ -76,6 +76,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if keeper() {
                 return;
             }
+            self.waiting.forget_watch();
             inner = self.inner.lock();
         }
         let now = self.source.now_ms();

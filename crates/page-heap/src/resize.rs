@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use tiermalloc_size_class::PAGE_SHIFT;
+
 use crate::demand::beside;
 use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
@@ -116,7 +118,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if let Some(span) = behind() {
             return Some(span);
         }
-        if !self.waiting.any() {
+        // SAFETY: as above, and H1 for the state.
+        let next = unsafe { self.map.span(page << PAGE_SHIFT)?.as_ref() }.state();
+        if !self.waiting.any() || !matches!(next, State::Free | State::Waiting) {
             return None;
         }
         self.return_waiting(inner);

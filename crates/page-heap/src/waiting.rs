@@ -8,7 +8,7 @@
 //! What waits costs no memory that would else be saved: it counts as free and dirty ([`HeapStats`](crate::HeapStats)), and
 //! before the heap cuts anything out of clean pages what waits becomes free: a span that is long enough, or all. So does all of it
 //! before addresses go back, when pages are given back on demand, and when a block cannot grow without. What nobody has wanted between two
-//! [looks](PageHeap::return_idle) becomes free as well; whoever lets a span wait beside others sees to it that the keeper looks.
+//! [looks](PageHeap::return_idle) becomes free as well; whoever lets a span wait beside others sees to it that the keeper looks, once 2 MiB wait, or spans in several places.
 //! While there is a limit nothing begins to wait, but for what a thread was just about to.
 //!
 //! Invariant H7: a span that waits is in state `Waiting` and in one slot, and whoever takes it out of there has it. Only in a
@@ -176,12 +176,12 @@ impl Waiting {
 
     /// The places in which something may wait.
     fn in_use(&self) -> impl Iterator<Item = usize> {
-        // Relaxed: a hint. In a place that is missed nothing waited a moment ago.
-        let used = self.used.load(Ordering::Relaxed);
+        // SeqCst: see `note_use` and `return_idle`.
+        let used = self.used.load(Ordering::SeqCst);
         (0..PLACES).filter(move |at| used & 1 << at != 0)
     }
 
-    /// Whether anything waits at this moment, or a moment ago; one load.
+    /// Whether anything waits at this moment, or has since the last look; one load.
     #[inline]
     pub(crate) fn any(&self) -> bool {
         // Relaxed: a hint.
@@ -190,16 +190,23 @@ impl Waiting {
 
     /// From now on nothing begins to wait, or it may again.
     pub(crate) fn close(&self, closed: bool) {
-        // Relaxed: a hint. Who has not seen it yet lets one more wait.
-        self.closed.store(closed || self.far.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Who has not seen it yet lets one more wait. SeqCst: of this and `note_record` the later one sees the other.
+        self.closed.store(closed, Ordering::SeqCst);
+        if self.far.load(Ordering::SeqCst) {
+            self.closed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Nobody was asked to look, as far as one knows.
+    pub(crate) fn forget_watch(&self) {
+        self.watched.store(false, Ordering::SeqCst);
     }
 
     /// A large allocation has come about whose record may be to wait.
     #[inline]
     pub(crate) fn note_record(&self, span: NonNull<Span>) {
         if !Word::holds(span) {
-            // Relaxed: whoever frees it has it from here.
-            self.far.store(true, Ordering::Relaxed);
+            self.far.store(true, Ordering::SeqCst);
             self.close(true);
         }
     }
@@ -219,6 +226,18 @@ impl Waiting {
             let word = Word(slot.load(Ordering::Relaxed));
             (spans + (word.0 != 0) as usize, pages + word.pages())
         })
+    }
+
+    /// Takes down that nothing waits in a place, if that is so.
+    fn note_empty(&self, at: usize) {
+        let empty = || self.place(at).slots.iter().all(|slot| slot.load(Ordering::SeqCst) == 0);
+        if empty() {
+            // SeqCst: whoever puts something there meanwhile finds the bit taken away, or is found below.
+            self.used.fetch_and(!(1 << at), Ordering::SeqCst);
+            if !empty() {
+                self.used.fetch_or(1 << at, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Something waits in a place. Returns whether it does nowhere else.
@@ -312,7 +331,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
             // SeqCst: releases the record to who takes it out; and see `note_use`.
             if slot.compare_exchange(0, word.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                // One that waits alone is less than what anybody is asked for.
+                // One that waits alone is less than what anybody is asked for; or nearly so, where others of the place are
+                // in slots behind it.
                 let alone = self.waiting.note_use(near) && at == 0;
                 if alone {
                     if place.tick() {
@@ -452,6 +472,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                     unsafe { self.free_waiting(&mut self.inner.lock(), span) };
                 }
             }
+            self.waiting.note_empty(at);
         }
     }
 }
