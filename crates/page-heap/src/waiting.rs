@@ -230,13 +230,15 @@ impl Waiting {
 
     /// Takes down that nothing waits in a place, if that is so.
     fn note_empty(&self, at: usize) {
-        let empty = || self.place(at).slots.iter().all(|slot| slot.load(Ordering::SeqCst) == 0);
-        if empty() {
-            // SeqCst: whoever puts something there meanwhile finds the bit taken away, or is found below.
-            self.used.fetch_and(!(1 << at), Ordering::SeqCst);
-            if !empty() {
-                self.used.fetch_or(1 << at, Ordering::SeqCst);
-            }
+        let slots = &self.place(at).slots;
+        if slots.iter().any(|slot| slot.load(Ordering::Relaxed) != 0) {
+            return;
+        }
+        // Whoever puts something there either does so before the exchanges below, which find it, or has seen them, and then
+        // that the bit is gone.
+        self.used.fetch_and(!(1 << at), Ordering::SeqCst);
+        if slots.iter().any(|slot| slot.fetch_or(0, Ordering::SeqCst) != 0) {
+            self.used.fetch_or(1 << at, Ordering::SeqCst);
         }
     }
 
