@@ -119,7 +119,7 @@ fn objects_outlive_the_threads_that_made_them() {
 
 #[test]
 fn a_thread_that_only_frees_does_not_hoard() {
-    alone("a_thread_that_only_frees_does_not_hoard", || {
+    alone_in_tiers("a_thread_that_only_frees_does_not_hoard", || {
         let (sender, receiver) = channel::<Vec<Box<[u8; 200]>>>();
         let freer = std::thread::spawn(move || receiver.into_iter().for_each(drop));
         let (mut peak, mut behind) = (0, 0);
