@@ -88,7 +88,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.looked_ms = now;
         let idle = inner.start_period();
         drop(inner);
-        self.return_idle();
+        // Nor has what waits, if somebody else has looked a moment ago.
+        if !first {
+            self.return_idle();
+        }
         if !first && idle > KEEP {
             self.release_idle(idle / 2);
         }

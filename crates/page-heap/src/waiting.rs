@@ -8,7 +8,8 @@
 //! What waits costs no memory that would else be saved: it counts as free and dirty ([`HeapStats`](crate::HeapStats)), and
 //! before the heap cuts anything out of clean pages what waits becomes free: a span that is long enough, or all. So does all of it
 //! before addresses go back, when pages are given back on demand, and when a block cannot grow without. What nobody has wanted between two
-//! [looks](PageHeap::return_idle) becomes free as well; whoever lets a span wait beside others sees to it that the keeper looks, once 2 MiB wait, or spans in several places.
+//! [looks](PageHeap::return_idle) becomes free as well; whoever lets a span wait beside others sees to it that the keeper looks, once 2 MiB wait, or spans in
+//! several places.
 //! While there is a limit nothing begins to wait, but for what a thread was just about to.
 //!
 //! Invariant H7: a span that waits is in state `Waiting` and in one slot, and whoever takes it out of there has it. Only in a
@@ -132,7 +133,7 @@ impl Place {
 /// All places.
 pub(crate) struct Waiting {
     places: [CachePadded<Place>; PLACES],
-    /// A bit for each place in which something waits, or did when somebody last returned all of it.
+    /// A bit for each place in which something waits, or did when somebody last looked or returned all of it.
     used: AtomicU32,
     /// The slot that makes way when a place is full.
     turn: AtomicU32,
@@ -259,6 +260,13 @@ impl Waiting {
     }
 }
 
+/// Makes a span that was taken out of its slot an allocation again.
+#[inline(always)]
+fn hand_out(span: &NonNull<Span>) {
+    // SAFETY: the caller's (H7).
+    unsafe { span.as_ref() }.set_state(State::Large);
+}
+
 impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     PageHeap<'_, R, S, ROOT, LEAF>
 {
@@ -268,7 +276,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Cost: some instructions, one of them atomic.
     #[inline(always)]
     pub fn alloc_waiting(&self, near: usize, pages: usize) -> Option<NonNull<Span>> {
-        self.take_waiting(near, pages, pages / SLACK)
+        self.take_waiting(near, pages, pages / SLACK).inspect(hand_out)
     }
 
     /// [`alloc_waiting`](Self::alloc_waiting) near to anybody else.
@@ -276,24 +284,23 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     /// Cost: a load for each slot of places that are in use.
     pub fn alloc_waiting_elsewhere(&self, near: usize, pages: usize) -> Option<NonNull<Span>> {
         let mut others = self.waiting.in_use().filter(|at| *at != near % PLACES);
-        others.find_map(|at| self.take_waiting(at, pages, pages / SLACK))
+        others.find_map(|at| self.take_waiting(at, pages, pages / SLACK)).inspect(hand_out)
     }
 
-    /// A span of `pages` pages, or up to `slack` longer, out of a place; `Large` again.
+    /// A span of `pages` pages, or up to `slack` longer, out of a place; still `Waiting`, so that whoever frees it for the
+    /// second time at this moment is refused.
     #[inline(always)]
     fn take_waiting(&self, near: usize, pages: usize, slack: usize) -> Option<NonNull<Span>> {
         for slot in &self.waiting.place(near).slots {
             // Relaxed: looked at only.
             let word = Word(slot.load(Ordering::Relaxed));
-            // An empty slot is 0 pages long. One that a look has seen has to be touched there, lest it goes.
+            // An empty slot is 0 pages long, which is less.
             if word.pages().wrapping_sub(pages) > slack {
                 continue;
             }
             // Acquire: pairs with the exchange that put it there.
             let taken = slot.compare_exchange(word.0, 0, Ordering::Acquire, Ordering::Relaxed);
             if let (Ok(_), Some(span)) = (taken, word.span()) {
-                // SAFETY: ours now (H7).
-                unsafe { span.as_ref() }.set_state(State::Large);
                 return Some(span);
             }
         }
