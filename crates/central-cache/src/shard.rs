@@ -29,8 +29,10 @@ const WAY: usize = 16;
 const LOOK_AT: usize = if cfg!(tiermalloc_loom) { 2 } else { 16 };
 /// Bytes (1 MiB) by which what a shard holds may differ from what the others know.
 const NOTED: usize = 1 << 20;
-/// Bytes in transfer caches (2 MiB) for each of which the source is told.
-const SURPLUS: usize = 2 << 20;
+/// Bytes in transfer caches (256 KiB) for each of which it is asked who hoards.
+const NOTICE: usize = 256 << 10;
+/// The same (2 MiB) for each of which the source is told; a multiple.
+const SURPLUS: usize = 8 * NOTICE;
 
 #[repr(C)]
 pub(crate) struct PerClass<R: RawLock> {
@@ -72,6 +74,8 @@ pub(crate) struct Shard<R: RawLock> {
     pub(crate) short: CachePadded<AtomicBool>,
     /// The class that makes way next.
     turn: AtomicUsize,
+    /// One that may hold so much that it makes way before; 0 for none.
+    hoarder: AtomicUsize,
     pub(crate) kept: CachePadded<Mutex<R, Kept>>,
 }
 
@@ -112,6 +116,7 @@ impl<R: RawLock> Shard<R> {
             held: CachePadded::new(Held { bytes: AtomicUsize::new(0), noted: AtomicUsize::new(0) }),
             short: CachePadded::new(AtomicBool::new(false)),
             turn: AtomicUsize::new(0),
+            hoarder: AtomicUsize::new(0),
             kept: CachePadded::new(Mutex::new(Kept::new())),
         }
     }
@@ -123,7 +128,17 @@ impl<R: RawLock> Shard<R> {
             held: CachePadded::new(Held { bytes: AtomicUsize::new(0), noted: AtomicUsize::new(0) }),
             short: CachePadded::new(AtomicBool::new(false)),
             turn: AtomicUsize::new(0),
+            hoarder: AtomicUsize::new(0),
             kept: CachePadded::new(Mutex::new(Kept::new())),
+        }
+    }
+
+    /// Leaves word of a class that holds more than all should.
+    #[inline]
+    fn note_hoarder(&self, class: Class) {
+        // Relaxed: a hint, and not written where it is known, for others of the shard read it.
+        if self.hoarder.load(Ordering::Relaxed) != class.id() {
+            self.hoarder.store(class.id(), Ordering::Relaxed);
         }
     }
 
@@ -297,12 +312,18 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
             return false;
         }
         // Relaxed: numbers. Under the lock, so that nobody takes them off before.
-        per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
+        let batches = transfer.batches();
+        per_class.batches.store(batches as u32, Ordering::Relaxed);
         let before = shard.held.bytes.fetch_add(bytes, Ordering::Relaxed);
         drop(transfer);
         self.note_held();
-        if before / SURPLUS != (before + bytes) / SURPLUS {
-            source.surplus();
+        if before / NOTICE != (before + bytes) / NOTICE {
+            if transfer::is_hoard(batches * bytes, bound) {
+                shard.note_hoarder(class);
+            }
+            if before / SURPLUS != (before + bytes) / SURPLUS {
+                source.surplus();
+            }
         }
         true
     }
@@ -327,19 +348,38 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         self.drain_in_turn(Some(but))
     }
 
-    /// Sends some batches of the next class that has any, other than `but`, to their spans.
+    /// Sends some batches of the class that hoards, or else of the next one that has any, other than `but`, to their
+    /// spans.
     #[cold]
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub(crate) fn drain_in_turn(self, but: Option<Class>) -> Result<(), Misuse> {
+        let shard = self.shard();
+        // Relaxed: whose turn it is, and hints.
+        if let Some(class) = Class::from_id(shard.hoarder.load(Ordering::Relaxed)) {
+            if !self.hoards(class) {
+                shard.hoarder.store(0, Ordering::Relaxed);
+            } else if Some(class) != but {
+                return self.drain(class, WAY).map(drop);
+            }
+        }
         for _ in 0..LOOK_AT {
-            // Relaxed: whose turn it is.
-            let turn = self.shard().turn.fetch_add(1, Ordering::Relaxed);
+            let turn = shard.turn.fetch_add(1, Ordering::Relaxed);
             let Some(class) = Class::from_id(turn % CLASSES + 1) else { continue };
             if Some(class) != but && self.drain(class, WAY)? > 0 {
+                if self.hoards(class) {
+                    shard.note_hoarder(class);
+                }
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Whether the transfer cache of `class` holds more by itself than those of all classes should.
+    fn hoards(self, class: Class) -> bool {
+        let batches = self.shard().classes[class.id()].batches.load(Ordering::Relaxed) as usize;
+        let bound = transfer::bound(self.central.source.reserved_bytes() >> self.central.log());
+        transfer::is_hoard(batches * class.batch() * class.size(), bound)
     }
 
     /// Whether the transfer caches hold more than they should while somebody needs fresh memory.

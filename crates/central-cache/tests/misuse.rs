@@ -152,7 +152,10 @@ fn a_misuse_inside_a_batch_shows_when_the_batch_makes_way() {
         let (class, shared) = store_batches_that_share_an_object(cache);
         let (full, wanting) = (class_of_size(262144), class_of_size(47104));
         cache.source().reserve(16 * MIB);
-        store_batches(cache, full, &fetch_all(cache, full, 8));
+        // Together more than a 16th of the heap, but neither by itself, so that each class has its turn.
+        for full in [full, class_of_size(196608)] {
+            store_batches(cache, full, &fetch_all(cache, full, 3));
+        }
         let mut answers = Vec::new();
         for _ in 0..13 {
             assert_eq!(cache.fetch(wanting, 1).count, 1);

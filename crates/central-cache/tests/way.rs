@@ -7,7 +7,7 @@ use support::{
     Cache, chain_of, class_of_size, empty_of_all, fetch_all, fetch_near, fetch_one, held, objects,
     store_batches, store_each, store_near, with_cache, with_shards,
 };
-use tiermalloc_size_class::{Class, MAX_SIZE};
+use tiermalloc_size_class::{CLASSES, Class, MAX_SIZE};
 
 /// Four of the largest objects, a little more than 1 MiB: heaps are multiples of it, so that their parts are.
 const UNIT: usize = 4 * MAX_SIZE;
@@ -71,7 +71,7 @@ fn without_a_fresh_span_nobody_lets_go() {
             cache.make_way(wanting).unwrap();
         }
         // From batches, and then from a span that is there.
-        for wanted in [wanting.batch(), wanting.batch() - 1] {
+        for wanted in [wanting.batch(), 3] {
             let got = fetch_all(cache, wanting, wanted);
             cache.make_way(wanting).unwrap();
             // SAFETY: as above.
@@ -97,9 +97,13 @@ fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
         cache.source().reserve(64 * UNIT);
         // Four and five steps away from the first class.
         let (holding, other) = (Class::from_id(5).unwrap(), Class::from_id(6).unwrap());
-        let far = hold(cache, 30);
+        // The last class has as much as is no hoard, a 16th of the heap.
+        let far = Class::from_id(CLASSES).unwrap();
+        let batches = 4 * UNIT / (far.batch() * far.size());
+        store_batches(cache, far, &fetch_all(cache, far, batches * far.batch()));
+        assert!(batches >= 16);
         for class in [holding, other] {
-            store_batches(cache, class, &fetch_all(cache, class, 40 * class.batch()));
+            store_batches(cache, class, &fetch_all(cache, class, 200 * class.batch()));
         }
         let wanting = class_of_size(47104);
         let mut all = Vec::new();
@@ -113,17 +117,17 @@ fn at_once_16_batches_make_way_and_the_next_fresh_span_makes_more() {
             assert_eq!(now, expected);
         };
         // The one whose turn it is, and then the next.
-        step([24, 40]);
-        step([24, 24]);
-        // 12 more times until the longest one's turn has come.
-        for _ in 0..12 {
-            assert_eq!(cache.stats(far).transfer, 30);
-            step([24, 24]);
+        step([184, 200]);
+        step([184, 184]);
+        // 13 more times until the longest one's turn has come.
+        for _ in 0..13 {
+            assert_eq!(cache.stats(far).transfer, batches * far.batch());
+            step([184, 184]);
         }
-        assert_eq!(cache.stats(far).transfer, 14);
+        assert_eq!(cache.stats(far).transfer, (batches - 16) * far.batch());
         // Below a 16th of the heap now: nobody lets go any more.
         for _ in 0..30 {
-            step([24, 24]);
+            step([184, 184]);
         }
         // SAFETY: the objects are ours.
         unsafe { cache.store_to_spans(wanting, chain_of(&all)) }.unwrap();
@@ -173,6 +177,71 @@ fn whole_pages_are_made_way_for_as_long_as_much_is_held() {
             cache.make_way_for_pages().unwrap();
         }
         assert_eq!(cache.stats(class).transfer, after);
+    });
+}
+
+#[test]
+fn the_class_that_hoards_makes_way_first() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * UNIT);
+        // The last class in turn holds more than a 16th of the heap, the first ones a little.
+        let few = [1, 2, 3].map(|id| Class::from_id(id).unwrap());
+        for class in few {
+            store_batches(cache, class, &fetch_all(cache, class, 4 * class.batch()));
+        }
+        let hoarder = hold(cache, 22);
+        let all = || few.map(|class| cache.stats(class).transfer / class.batch());
+        // For whole pages, and for another class's fresh span.
+        cache.make_way_for_pages().unwrap();
+        assert_eq!((cache.stats(hoarder).transfer, all()), (6, [4; 3]));
+        let wanting = class_of_size(47104);
+        let more = fetch_all(cache, wanting, 1);
+        cache.make_way(wanting).unwrap();
+        assert_eq!((cache.stats(hoarder).transfer, all()), (0, [4; 3]));
+        store_batches(cache, wanting, &more);
+        empty_of_all(cache);
+    });
+}
+
+#[test]
+fn the_class_that_hoards_does_not_make_way_for_itself() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * UNIT);
+        let other = Class::from_id(1).unwrap();
+        store_batches(cache, other, &fetch_all(cache, other, 4 * other.batch()));
+        let hoarder = hold(cache, 5);
+        // Fresh spans of the hoarder's own, while its batches wait: what is asked for is not whole.
+        let one = cache.fetch_one(hoarder).unwrap().0.as_ptr();
+        cache.make_way(hoarder).unwrap();
+        assert_eq!(cache.stats(hoarder).transfer, 5);
+        store_batches(cache, hoarder, &[one]);
+        empty_of_all(cache);
+    });
+}
+
+#[test]
+fn one_that_hoards_is_found_in_its_turn_where_another_was_named_later() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * UNIT);
+        let first = hold(cache, 36);
+        let second = class_of_size(196608);
+        store_batches(cache, second, &fetch_all(cache, second, 40));
+        let held = || [first, second].map(|class| cache.stats(class).transfer);
+        // The one that came last, down to what is no hoard; the other in its turn, and then at once again.
+        cache.make_way_for_pages().unwrap();
+        assert_eq!(held(), [36, 24]);
+        cache.make_way_for_pages().unwrap();
+        assert_eq!(held(), [36, 8]);
+        let mut calls = 0;
+        while held()[0] == 36 {
+            cache.make_way_for_pages().unwrap();
+            calls += 1;
+            assert!(calls <= 13, "{calls}");
+        }
+        assert_eq!(held()[0], 20);
+        cache.make_way_for_pages().unwrap();
+        assert_eq!(held()[0], 4);
+        empty_of_all(cache);
     });
 }
 

@@ -52,6 +52,11 @@ impl Model {
         fits && (used < 25 || self.class.size() > 8)
     }
 
+    /// Whether the transfer cache holds more than a 16th of what it may.
+    pub fn hoards(&self, shared: &Shared) -> bool {
+        self.transfer.len() * self.batch_bytes() > shared.reserved.max(264 * KIB) / 16
+    }
+
     /// The group of a span, or `None` when it is full.
     fn group(&self, free: &BTreeSet<usize>) -> Option<usize> {
         let objects = self.class.objects();
@@ -232,7 +237,10 @@ impl Model {
         unsafe { cache.store(self.class, chain_of(&chosen)) }.unwrap();
         if chosen.len() == self.class.batch() && self.has_room(shared) {
             self.transfer.push(chosen);
-            shared.stored(self.batch_bytes());
+            // Each 256 KiB it is asked who hoards.
+            if shared.stored(self.batch_bytes()) && self.hoards(shared) {
+                shared.hoarder = Some(self.class.id());
+            }
         } else {
             self.given_to_spans(&places);
         }

@@ -2,7 +2,7 @@
 
 use super::model::Model;
 use super::{Cache, MIB};
-use tiermalloc_size_class::CLASSES;
+use tiermalloc_size_class::{CLASSES, Class};
 
 /// Sizes whose spans differ in kind: many objects, of one word or more, bits outside the record, a tail, two
 /// batches a span, less than a batch a span, two objects that are a batch each, one object a span.
@@ -82,14 +82,17 @@ pub struct Shared {
     short: bool,
     /// Whose turn it is to be looked at.
     turn: usize,
+    /// The id of a class that may hold so much that it is asked first.
+    pub hoarder: Option<usize>,
 }
 
 impl Shared {
-    /// A batch has come into a transfer cache.
-    pub fn stored(&mut self, bytes: usize) {
+    /// A batch has come into a transfer cache. Whether they hold one more piece of 256 KiB now.
+    pub fn stored(&mut self, bytes: usize) -> bool {
         let before = self.bytes;
         self.bytes += bytes;
         self.told += usize::from(before / (2 * MIB) != self.bytes / (2 * MIB));
+        before / (MIB / 4) != self.bytes / (MIB / 4)
     }
 
     /// Objects were fetched from spans, the last of them a fresh one or not.
@@ -104,18 +107,38 @@ impl Shared {
     }
 }
 
-/// What [`Op::MakeWay`] does: of the next 16 classes the first that holds anything lets go of 16 batches, if it
-/// is not the one that wants room.
+/// Makes way for `but`: the class that hoards, or else of the next 16 classes the first that holds anything, lets go of
+/// 16 batches, if it is not the one that wants room.
+fn let_go(cache: &Cache<'_>, models: &mut [Model], shared: &mut Shared, but: Class) {
+    fn find(models: &mut [Model], id: usize) -> Option<&mut Model> {
+        models.iter_mut().find(|model| model.class.id() == id)
+    }
+    if let Some(model) = shared.hoarder.and_then(|id| find(models, id)) {
+        if !model.hoards(shared) {
+            shared.hoarder = None;
+        } else if model.class != but {
+            model.send(cache, shared, 16);
+            return;
+        }
+    }
+    for _ in 0..16 {
+        let Some(model) = find(models, shared.next()).filter(|model| model.class != but) else {
+            continue;
+        };
+        if model.send(cache, shared, 16) > 0 {
+            if model.hoards(shared) {
+                shared.hoarder = Some(model.class.id());
+            }
+            return;
+        }
+    }
+}
+
+/// What [`Op::MakeWay`] does.
 fn make_way(cache: &Cache<'_>, models: &mut [Model], shared: &mut Shared, class: usize) {
     let but = models[class].class;
     if std::mem::take(&mut shared.short) {
-        for _ in 0..16 {
-            let id = shared.next();
-            let model = models.iter_mut().find(|model| model.class.id() == id && id != but.id());
-            if model.is_some_and(|model| model.send(cache, shared, 16) > 0) {
-                break;
-            }
-        }
+        let_go(cache, models, shared, but);
     }
     assert_eq!(cache.make_way(but), Ok(()));
 }
