@@ -50,6 +50,8 @@ const DENSE: usize = 7;
 const SAMPLE: usize = 4096;
 /// What is not longer than so many times a dense one will be dense as well, and so many times what was dense altogether.
 const LONGER: usize = 4;
+/// Bytes of a mapping that grows from which on it is filled where it was (8 MiB).
+const GROWN: usize = 4 * BLOCK * PAGE_SIZE;
 /// Of so many that would be filled one is left as it is.
 const TRIALS: u32 = 16;
 
@@ -96,6 +98,17 @@ impl Evidence {
             (self.longest, self.dense) = (0, 0);
         }
         self.filled = 0;
+    }
+
+    /// The same of one that was filled, of which only is known whether each of its blocks was touched. That speaks for longer
+    /// ones, but not for others that were filled.
+    fn note_filled(&mut self, pages: usize, begun: bool) {
+        if begun {
+            self.longest = self.longest.max(pages);
+            self.dense = self.dense.saturating_add(pages);
+        } else {
+            (self.longest, self.dense) = (0, 0);
+        }
     }
 
     /// The allocation that begins with a page is about to be freed.
@@ -321,6 +334,29 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
+    /// Asks the source to fill a mapping that has grown from `old` bytes to `bytes`, if the program had filled what it had:
+    /// most such are filled from their start to their end, so that a huge page at most is resident in vain. Asked each time that
+    /// a mapping becomes twice as long, from [`GROWN`] on.
+    ///
+    /// # Safety
+    /// The mapping is the caller's.
+    pub(crate) unsafe fn fill_grown(&self, start: NonNull<u8>, old: usize, bytes: usize) {
+        let worth = bytes >= GROWN && bytes.ilog2() > old.ilog2() && bytes / LONGER <= old;
+        let address = start.as_ptr() as usize;
+        if !worth || self.source.block_bytes() == 0 || !self.is_filled(address, old) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if inner.limits.any {
+            return;
+        }
+        // What consists of huge pages tells nothing.
+        inner.evidence.forget(address >> PAGE_SHIFT);
+        drop(inner);
+        // SAFETY: passed on to the caller.
+        unsafe { self.source.advise(start, bytes, true) };
+    }
+
     /// Whether there is memory behind nearly all of an allocation that was fresh: looked at in some pages, neither the first
     /// nor the last, one in each eighth, at distances that no program steps by. Nothing is touched.
     #[cold]
@@ -339,12 +375,28 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     #[inline(never)]
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn learn_from(&self, inner: &mut Inner, span: &Span) {
-        // What consists of huge pages says nothing, nor do pages in which others have left something.
+        // Pages in which others have left something say nothing.
         let blocks = span.start().div_ceil(BLOCK) as u32..(span.end() / BLOCK) as u32;
-        if self.source.block_bytes() == 0 || !span.was_zeroed() || inner.filled.has_any(&blocks) {
+        if self.source.block_bytes() == 0 || !span.was_zeroed() {
             return;
         }
-        inner.evidence.note(span.pages(), self.is_filled(span.address(), span.bytes()));
+        if !inner.filled.has_any(&blocks) {
+            inner.evidence.note(span.pages(), self.is_filled(span.address(), span.bytes()));
+        } else if blocks.len() > 1 && inner.filled.has(&blocks) {
+            inner.evidence.note_filled(span.pages(), self.is_begun(blocks));
+        }
+    }
+
+    /// Whether there is memory behind nearly all of some blocks that were to be filled: they were touched in one place each,
+    /// at least.
+    #[cold]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
+    fn is_begun(&self, blocks: Range<u32>) -> bool {
+        let samples = blocks.len().min(SAMPLES);
+        let block = |n: usize| blocks.start as usize + n * blocks.len() / samples;
+        let begun = |&n: &usize| self.source.is_resident((block(n) * BLOCK) << PAGE_SHIFT);
+        let gone = samples - (0..samples).filter(begun).count();
+        gone <= samples / SAMPLES * (SAMPLES - DENSE)
     }
 
     /// The range `from..to` (bytes) of a free span that is to go back: in whole blocks as far as the span goes, because

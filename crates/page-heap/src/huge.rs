@@ -252,10 +252,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if unsafe { self.source.resize_in_place(place, old, bytes) } {
             let mut inner = self.inner.lock();
             inner.set_extent(record, record.start(), bytes >> PAGE_SHIFT);
-            if self.note_soft_limit(&inner) {
-                drop(inner);
+            let over = self.note_soft_limit(&inner);
+            drop(inner);
+            if over {
                 self.relieve_after_cut();
             }
+            // SAFETY: the caller's.
+            unsafe { self.fill_grown(place, old, bytes) };
             return Some(address);
         }
         // SAFETY: passed on to the caller.
@@ -300,6 +303,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.note_soft_limit(&inner);
         // SAFETY: the page is the caller's.
         unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
+        drop(inner);
+        // SAFETY: the caller's.
+        unsafe { self.fill_grown(target, old, bytes) };
         Some(now)
     }
 

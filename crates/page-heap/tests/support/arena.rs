@@ -45,6 +45,8 @@ pub struct Arena {
     block: Cell<usize>,
     /// What was said about ranges: pages of the arena, and whether they will be full.
     advice: RefCell<Vec<(Range<usize>, bool)>>,
+    /// Pages of the arena that lie in huge pages, as far as somebody touches those.
+    full: RefCell<BTreeSet<usize>>,
 }
 
 impl Arena {
@@ -72,6 +74,7 @@ impl Arena {
             now: Cell::new(1),
             block: Cell::new(0),
             advice: RefCell::default(),
+            full: RefCell::default(),
         }
     }
 
@@ -267,6 +270,7 @@ unsafe impl PageSource for Arena {
         if (address | bytes) % self.os_page != 0 || self.is_refused() {
             return false;
         }
+        self.full.borrow_mut().retain(|page| !range.contains(page));
         self.set(range, false);
         true
     }
@@ -333,14 +337,27 @@ unsafe impl PageSource for Arena {
         if full {
             assert!(self.mapped.borrow()[range.clone()].iter().all(|&mapped| mapped), "{range:?}");
         }
+        let mut pages = self.full.borrow_mut();
+        match full {
+            true => pages.extend(range.clone()),
+            false => pages.retain(|page| !range.contains(page)),
+        }
         self.advice.borrow_mut().push((range, full));
     }
 
     fn is_resident(&self, address: usize) -> bool {
-        address >= self.base
-            && address + 4096 <= self.base + self.bytes()
-            && self.is_mapped((address - self.base) / PAGE)
-            && !is_zero(address, 4096)
+        if address < self.base || address + 4096 > self.base + self.bytes() {
+            return false;
+        }
+        let page = (address - self.base) / PAGE;
+        // A huge page is there as soon as any of it was touched.
+        let block = self.block.get();
+        let first = (address & !(block.max(1) - 1)).wrapping_sub(self.base) / PAGE;
+        let full = self.full.borrow();
+        if block > 0 && (first..first + block / PAGE).all(|page| full.contains(&page)) {
+            return self.is_mapped(page) && !is_zero(self.base + first * PAGE, block);
+        }
+        self.is_mapped(page) && !is_zero(address, 4096)
     }
 
     unsafe fn forbid(&self, start: NonNull<u8>, bytes: usize) -> bool {
