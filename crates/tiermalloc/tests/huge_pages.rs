@@ -205,10 +205,10 @@ fn long_blocks_are_filled_where_they_have_been_and_not_where_they_have_not() {
     });
 }
 
-/// Grows a block from 2 MiB to so much by doubling, and writes one of so many pages each time. The block, and faults.
+/// Grows a block from 64 KiB to so much by doubling, and writes one of so many pages each time. The block, and faults.
 fn grown(to: usize, each: usize) -> (*mut u8, i64) {
     let before = faults();
-    let (mut block, mut written, mut bytes) = (raw::malloc(2 * MIB), 0, 2 * MIB);
+    let (mut block, mut written, mut bytes) = (raw::malloc(64 * KIB), 0, 64 * KIB);
     loop {
         // SAFETY: live, and as long as that.
         (written..bytes)
