@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use tiermalloc_page_heap::RawLock;
 #[cfg(not(tiermalloc_loom))]
 use tiermalloc_size_class::SLOTS;
-use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
 use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex};
 
@@ -33,6 +33,13 @@ const NOTED: usize = 1 << 20;
 const NOTICE: usize = 256 << 10;
 /// The same (2 MiB) for each of which the source is told; a multiple.
 const SURPLUS: usize = 8 * NOTICE;
+
+/// Batches of the class that hoards which make way for a span of another one: twice what that has, for not each leaves a
+/// whole span behind. It may be in the middle of its work, and takes them back then.
+fn way_for(wanting: Option<Class>, hoarder: Class) -> usize {
+    let wanted = wanting.map_or(usize::MAX, |class| 2 * class.pages() * PAGE_SIZE);
+    (wanted / (hoarder.batch() * hoarder.size())).clamp(1, WAY)
+}
 
 #[repr(C)]
 pub(crate) struct PerClass<R: RawLock> {
@@ -318,7 +325,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         drop(transfer);
         self.note_held();
         if before / NOTICE != (before + bytes) / NOTICE {
-            if transfer::is_hoard(batches * bytes, bound) {
+            if batches * bytes > self.most() {
                 shard.note_hoarder(class);
             }
             if before / SURPLUS != (before + bytes) / SURPLUS {
@@ -359,7 +366,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
             if !self.hoards(class) {
                 shard.hoarder.store(0, Ordering::Relaxed);
             } else if Some(class) != but {
-                return self.drain(class, WAY).map(drop);
+                return self.drain(class, way_for(but, class)).map(drop);
             }
         }
         for _ in 0..LOOK_AT {
@@ -378,15 +385,19 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Whether the transfer cache of `class` holds more by itself than those of all classes should.
     fn hoards(self, class: Class) -> bool {
         let batches = self.shard().classes[class.id()].batches.load(Ordering::Relaxed) as usize;
-        let bound = transfer::bound(self.central.source.reserved_bytes() >> self.central.log());
-        transfer::is_hoard(batches * class.batch() * class.size(), bound)
+        batches * class.batch() * class.size() > self.most()
+    }
+
+    /// Bytes that the transfer caches should hold at most while somebody needs fresh memory.
+    fn most(self) -> usize {
+        let bound = transfer::bound_of_all(self.central.source.reserved_bytes());
+        transfer::share_of_all(bound, self.central.log())
     }
 
     /// Whether the transfer caches hold more than they should while somebody needs fresh memory.
     #[inline]
     pub(crate) fn holds_much(self) -> bool {
-        let bound = transfer::bound_of_all(self.central.source.reserved_bytes());
-        self.held_bytes() > transfer::share_of_all(bound, self.central.log())
+        self.held_bytes() > self.most()
     }
 
     /// The number of batches of `class` in the shard that nobody has wanted since the last call: what

@@ -37,12 +37,6 @@ pub(crate) fn bound_of_all(reserved: usize) -> usize {
     (reserved / PART_OF_ALL).max(MIN_OF_ALL)
 }
 
-/// Whether a class that may hold `bound` bytes holds more by itself than all together should.
-#[inline]
-pub(crate) fn is_hoard(bytes: usize, bound: usize) -> bool {
-    bytes > bound / PART_OF_ALL
-}
-
 /// What of that is a shard's, where there are so many as the binary logarithm says.
 #[inline]
 pub(crate) fn share_of_all(bound: usize, log: u32) -> usize {

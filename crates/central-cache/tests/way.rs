@@ -7,7 +7,7 @@ use support::{
     Cache, chain_of, class_of_size, empty_of_all, fetch_all, fetch_near, fetch_one, held, objects,
     store_batches, store_each, store_near, with_cache, with_shards,
 };
-use tiermalloc_size_class::{CLASSES, Class, MAX_SIZE};
+use tiermalloc_size_class::{CLASSES, Class, MAX_SIZE, PAGE_SIZE};
 
 /// Four of the largest objects, a little more than 1 MiB: heaps are multiples of it, so that their parts are.
 const UNIT: usize = 4 * MAX_SIZE;
@@ -46,7 +46,8 @@ fn who_takes_a_fresh_span_while_much_is_held_makes_others_let_go() {
             cache.source().reserve(reserved);
             let holding = hold(cache, batches);
             let all = take_fresh_spans(cache, wanting);
-            let left = if goes { 0 } else { batches };
+            // One at a time, each longer than two spans, until it is not much any more.
+            let left = batches - usize::from(goes);
             assert_eq!(cache.stats(holding).transfer, left, "{batches} of {reserved}");
             assert_eq!(cache.stats(holding).spans, left, "its spans went to the heap");
             // SAFETY: the objects are ours.
@@ -149,12 +150,13 @@ fn who_wants_room_does_not_make_it_for_itself() {
         assert_eq!(held(cache, class), (38, 38, 8));
         let other = class_of_size(47104);
         let theirs = take_fresh_spans(cache, other);
-        assert_eq!(cache.stats(class).transfer, 0, "but for others it does");
+        assert_eq!(cache.stats(class).transfer, 4, "but for others it does");
         // SAFETY: the objects are ours.
         unsafe {
             cache.store_to_spans(class, chain_of(&more)).unwrap();
             cache.store_to_spans(other, chain_of(&theirs)).unwrap();
         }
+        empty_of_all(cache);
         assert_eq!(cache.source().spans_out(), 0);
     });
 }
@@ -197,8 +199,50 @@ fn the_class_that_hoards_makes_way_first() {
         let wanting = class_of_size(47104);
         let more = fetch_all(cache, wanting, 1);
         cache.make_way(wanting).unwrap();
-        assert_eq!((cache.stats(hoarder).transfer, all()), (0, [4; 3]));
+        // Twice as much as the span has, and one batch at least.
+        assert!(wanting.pages() * PAGE_SIZE < MAX_SIZE);
+        assert_eq!((cache.stats(hoarder).transfer, all()), (5, [4; 3]));
         store_batches(cache, wanting, &more);
+        empty_of_all(cache);
+    });
+}
+
+#[test]
+fn who_hoards_makes_way_for_twice_what_is_wanted() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * UNIT);
+        let (hoarder, wanting) = (class_of_size(6016), class_of_size(16384));
+        let (batch, span) = (hoarder.batch() * hoarder.size(), wanting.pages() * PAGE_SIZE);
+        let batches = 3 * UNIT / batch;
+        store_batches(cache, hoarder, &fetch_all(cache, hoarder, batches * hoarder.batch()));
+        let one = cache.fetch_one(wanting).unwrap().0.as_ptr();
+        cache.make_way(wanting).unwrap();
+        let left = cache.stats(hoarder).transfer / hoarder.batch();
+        let expected = 2 * span / batch;
+        assert!((2..16).contains(&expected), "{expected}");
+        assert_eq!(left, batches - expected);
+        store_batches(cache, wanting, &[one]);
+        empty_of_all(cache);
+    });
+}
+
+/// It is asked for each 256 KiB that come in, and not for each batch.
+#[test]
+fn who_comes_to_hoard_is_known_with_the_next_256_kib() {
+    with_cache(|cache| {
+        cache.source().reserve(16 * UNIT);
+        let first = hold(cache, 5);
+        let second = class_of_size(8192);
+        let batch = second.batch() * second.size();
+        let held = |batches: usize| 5 * first.size() + batches * batch;
+        // The first number of batches that are more than a 16th of the heap.
+        let many = UNIT / batch + 1;
+        let pieces = |batches| held(batches) / (256 * 1024);
+        assert_eq!(pieces(many), pieces(many - 1));
+        store_batches(cache, second, &fetch_all(cache, second, many * second.batch()));
+        cache.make_way_for_pages().unwrap();
+        assert_eq!(cache.stats(first).transfer, 0, "the one that was known");
+        assert_eq!(cache.stats(second).transfer, many * second.batch());
         empty_of_all(cache);
     });
 }
@@ -267,11 +311,11 @@ fn who_takes_a_fresh_span_makes_others_let_go_where_it_is() {
         fresh_spans(1);
         assert_eq!(cache.stats(holding).transfer, 17, "not more than it may");
         fresh_spans(0);
-        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (0, 2 * UNIT));
+        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (2 * UNIT, 2 * UNIT));
         // For whole pages every shard is looked at.
         hold(1, 1);
         (0..13).for_each(|_| cache.make_way_for_pages().unwrap());
-        assert_eq!(cache.held_bytes(), 0);
+        assert_eq!((cache.near(0).held_bytes(), cache.near(1).held_bytes()), (2 * UNIT, 0));
         empty_of_all(cache);
         cache.free_kept_spans();
         assert_eq!((cache.source().spans_out(), cache.held_bytes()), (0, 0));

@@ -8,7 +8,8 @@ use tiermalloc_size_class::{Class, PAGE_SHIFT};
 use tiermalloc_sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
-use crate::demand::{BLOCK, Evidence, beside};
+use crate::demand::{BLOCK, beside};
+use crate::evidence::Evidence;
 use crate::filled::Filled;
 use crate::free_set::FreeSet;
 use crate::limit::Limits;

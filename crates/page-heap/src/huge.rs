@@ -127,10 +127,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             }
         }
         let place = NonNull::new(first as *mut u8)?;
-        if guard == 0 {
-            // SAFETY: ours until handed out.
-            unsafe { self.fill_mapping(place, end - first) };
-        }
+        // SAFETY: ours until handed out.
+        let filled = guard == 0 && unsafe { self.fill_mapping(place, end - first) };
         if self.map.ensure(address, 1, &Meta(&self.source)).is_ok() {
             let mut inner = self.inner.lock();
             let record =
@@ -143,6 +141,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 unsafe {
                     span.as_ref().set_zeroed(true);
                     span.as_ref().set_guard(guard);
+                    span.as_ref().set_filled_to(if filled { bytes } else { 0 });
                     span.as_ref().set_state(State::Huge);
                     self.map.set(address >> PAGE_SHIFT, 1, span, 0);
                 }
@@ -257,8 +256,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             if over {
                 self.relieve_after_cut();
             }
-            // SAFETY: the caller's.
-            unsafe { self.fill_grown(place, old, bytes) };
+            // SAFETY: passed on to the caller.
+            unsafe { self.fill_grown(record, old) };
             return Some(address);
         }
         // SAFETY: passed on to the caller.
@@ -304,8 +303,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         // SAFETY: the page is the caller's.
         unsafe { self.map.set(now >> PAGE_SHIFT, 1, span, 0) };
         drop(inner);
-        // SAFETY: the caller's.
-        unsafe { self.fill_grown(target, old, bytes) };
+        // SAFETY: passed on to the caller.
+        unsafe { self.fill_grown(record, old) };
         Some(now)
     }
 

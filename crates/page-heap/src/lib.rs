@@ -44,6 +44,7 @@ extern crate std;
 struct Readme;
 
 mod demand;
+mod evidence;
 mod filled;
 mod free_set;
 mod grow;

@@ -235,6 +235,17 @@ impl OsPages {
         if aligns && sys::os_page_size() == 4096 { HUGE_PAGE } else { PAGE_SIZE }
     }
 
+    /// What was too short for huge pages, and is not any more, where they are asked for everywhere.
+    ///
+    /// # Safety
+    /// The mapping is the caller's.
+    unsafe fn note_grown(&self, start: NonNull<u8>, old: usize, new: usize) {
+        if old < HUGE_PAGE && new >= HUGE_PAGE && self.huge_pages() == HugePages::Advise {
+            // SAFETY: passed on to the caller.
+            unsafe { sys::advise_huge(start.as_ptr() as usize, new, true) };
+        }
+    }
+
     /// [`reserve_at`](Self::reserve_at) of what may come to consist of huge pages.
     fn reserve_full(&self, hint: usize, bytes: usize) -> Option<NonNull<u8>> {
         let unit = self.huge_unit(bytes);
@@ -328,7 +339,13 @@ unsafe impl PageSource for OsPages {
 
     unsafe fn resize_in_place(&self, start: NonNull<u8>, old: usize, new: usize) -> bool {
         // SAFETY: passed on to the caller.
-        unsafe { sys::remap_in_place(start.as_ptr() as usize, old, new) }
+        unsafe {
+            let resized = sys::remap_in_place(start.as_ptr() as usize, old, new);
+            if resized {
+                self.note_grown(start, old, new);
+            }
+            resized
+        }
     }
 
     unsafe fn move_onto(
@@ -346,6 +363,8 @@ unsafe impl PageSource for OsPages {
         }
         // SAFETY: passed on to the caller.
         if unsafe { sys::remap_onto(from, old, new, to) } {
+            // SAFETY: as above.
+            unsafe { self.note_grown(target, old, new) };
             return true;
         }
         // Such a kernel, out of memory in between: the target has to be the caller's again.

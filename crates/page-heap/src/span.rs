@@ -73,7 +73,7 @@ pub struct Span {
     pub(crate) words: Watched<u16>,
     pub(crate) hint: Watched<u16>,
     /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck;
-    /// of a huge one, the bytes of guard on either side; of a large one, its owner's note.
+    /// of a huge one, the bytes of guard on either side, and up to where it is filled; of a large one, its owner's note.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
 }
 
@@ -237,6 +237,15 @@ impl Span {
 
     pub(crate) fn set_guard(&self, bytes: usize) {
         self.inline[0].set(bytes as u64);
+    }
+
+    /// Bytes up to which a huge allocation that grows stays what it is, made of huge pages; 0: it is not.
+    pub(crate) fn filled_to(&self) -> usize {
+        self.inline[1].get() as usize
+    }
+
+    pub(crate) fn set_filled_to(&self, bytes: usize) {
+        self.inline[1].set(bytes as u64);
     }
 
     /// Two words that the owner of a large span has written there; what they are before is anybody's guess.

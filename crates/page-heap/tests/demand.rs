@@ -328,7 +328,9 @@ fn what_doubles_is_filled_each_time() {
 #[test]
 fn one_that_was_filled_and_is_hardly_begun_speaks_against_others() {
     // Written: all blocks, all but one of eight, all but two; and of less than two whole ones nothing is said.
-    for (blocks, written, told) in [(9, 9, true), (9, 8, true), (9, 6, false), (2, 0, true)] {
+    for (blocks, written, told) in
+        [(9, 9, true), (9, 8, true), (9, 6, false), (16, 8, false), (2, 0, true)]
+    {
         with_blocks(|heap, arena| {
             one_free_span(heap, arena, 24 * BLOCK);
             assert!(!long(heap, arena, 9, 1));
@@ -366,14 +368,14 @@ fn grow(heap: &Heap, arena: &Arena, from: usize, each: usize, to: usize) -> Advi
 fn a_mapping_that_grows_is_filled_if_it_was_full() {
     const MIB: usize = 1 << 20;
     for (from, each, to, told) in [
-        (4 * MIB, 1, 8 * MIB, true),
-        (2 * MIB, 1, 8 * MIB, true),
-        // Half of it; too short; much more; and not twice as long.
-        (4 * MIB, 2, 8 * MIB, false),
-        (2 * MIB, 1, 8 * MIB - PAGE, false),
-        (4 * MIB, 1, 16 * MIB + PAGE, false),
-        (8 * MIB, 1, 16 * MIB - PAGE, false),
         (8 * MIB, 1, 16 * MIB, true),
+        (4 * MIB, 1, 16 * MIB, true),
+        // Half of it; too short; much more; and no power of two is passed.
+        (8 * MIB, 2, 16 * MIB, false),
+        (4 * MIB, 1, 16 * MIB - PAGE, false),
+        (4 * MIB, 1, 16 * MIB + 4 * PAGE, false),
+        (16 * MIB, 1, 32 * MIB - PAGE, false),
+        (16 * MIB, 1, 32 * MIB, true),
     ] {
         with_blocks(|heap, arena| {
             assert_eq!(!grow(heap, arena, from, each, to).is_empty(), told, "{from} to {to}");
@@ -402,6 +404,46 @@ fn what_was_filled_as_it_grew_tells_nothing() {
     });
 }
 
+/// A mapping is filled as far as was said when it was made, or four times what it was full of when it grew; not for ever,
+/// though the system would.
+#[test]
+fn a_mapping_that_grows_further_is_not_filled_any_more() {
+    const MIB: usize = 1 << 20;
+    with_blocks(|heap, arena| {
+        // SAFETY: just allocated.
+        let at = unsafe { heap.alloc_huge(4 * MIB, PAGE).expect("memory").as_ref() }.address();
+        write(at, 4 * MIB / PAGE, 1);
+        let mut at = at;
+        for (to, said) in [(16, Some(true)), (17, Some(false)), (18, None)] {
+            // SAFETY: ours, and the old place is not used any more.
+            at = unsafe { heap.resize_huge(at, to * MIB) }.expect("memory");
+            let advice = arena.take_advice();
+            assert_eq!(advice.first().map(|(_, full)| *full), said, "{to} MiB");
+            assert!(advice.iter().all(|(range, _)| range.len() == to * MIB / PAGE), "all of it");
+        }
+        free(heap, at);
+    });
+    with_blocks(|heap, arena| {
+        // SAFETY: just allocated; and ours, and the old place is not used any more.
+        let mut at = unsafe { heap.alloc_huge(8 * MIB, PAGE).expect("memory").as_ref() }.address();
+        write(at, 8 * MIB / PAGE, 1);
+        for (to, said) in [(16, true), (20, false)] {
+            // SAFETY: as above.
+            at = unsafe { heap.resize_huge(at, to * MIB) }.expect("memory");
+            assert_eq!(!arena.take_advice().is_empty(), said, "{to} MiB, of up to 32");
+        }
+    });
+    with_blocks(|heap, arena| {
+        assert!(!long(heap, arena, 2, 1));
+        // SAFETY: just allocated.
+        let at = unsafe { heap.alloc_huge(4 * MIB, PAGE).expect("memory").as_ref() }.address();
+        assert_eq!(arena.take_advice().len(), 1);
+        // SAFETY: ours, and the old place is not used any more.
+        unsafe { heap.resize_huge(at, 5 * MIB).expect("memory") };
+        assert!(matches!(arena.take_advice()[..], [(_, false)]));
+    });
+}
+
 #[test]
 fn what_was_filled_and_freed_does_not_vouch_for_others_that_were() {
     with_blocks(|heap, arena| {
@@ -413,12 +455,12 @@ fn what_was_filled_and_freed_does_not_vouch_for_others_that_were() {
         free(heap, begun);
         heap.release_pages(usize::MAX);
         arena.take_advice();
-        // Twenty now, of which three have been; nobody touches the others.
+        // Eight again; nobody touches them.
         let filled = (0..9).filter(|_| {
             large(heap, 2 * BLOCK);
             asked(&arena.take_advice()) > 0
         });
-        assert_eq!(filled.count(), 8);
+        assert_eq!(filled.count(), 4);
     });
 }
 

@@ -52,9 +52,14 @@ impl Model {
         fits && (used < 25 || self.class.size() > 8)
     }
 
-    /// Whether the transfer cache holds more than a 16th of what it may.
+    /// Whether the transfer cache holds more than all of them should.
     pub fn hoards(&self, shared: &Shared) -> bool {
-        self.transfer.len() * self.batch_bytes() > shared.reserved.max(264 * KIB) / 16
+        self.transfer.len() * self.batch_bytes() > shared.most()
+    }
+
+    /// Batches that leave for a span of another class.
+    pub fn way_for(&self, wanting: Class) -> usize {
+        (2 * wanting.pages() * PAGE_SIZE / self.batch_bytes()).clamp(1, 16)
     }
 
     /// The group of a span, or `None` when it is full.

@@ -97,7 +97,12 @@ impl Shared {
 
     /// Objects were fetched from spans, the last of them a fresh one or not.
     pub fn fetched(&mut self, fresh: bool) {
-        self.short |= fresh && self.bytes > (self.reserved / 16).max(MIB);
+        self.short |= fresh && self.bytes > self.most();
+    }
+
+    /// Bytes that they should hold together at most while somebody needs fresh memory.
+    pub fn most(&self) -> usize {
+        (self.reserved / 16).max(MIB)
     }
 
     /// The id of the class whose turn it is.
@@ -107,8 +112,8 @@ impl Shared {
     }
 }
 
-/// Makes way for `but`: the class that hoards, or else of the next 16 classes the first that holds anything, lets go of
-/// 16 batches, if it is not the one that wants room.
+/// Makes way for `but`: the class that hoards lets go of as much as two spans have, or else of the next 16 classes the first that
+/// holds anything of 16 batches; if it is not the one that wants room.
 fn let_go(cache: &Cache<'_>, models: &mut [Model], shared: &mut Shared, but: Class) {
     fn find(models: &mut [Model], id: usize) -> Option<&mut Model> {
         models.iter_mut().find(|model| model.class.id() == id)
@@ -117,7 +122,8 @@ fn let_go(cache: &Cache<'_>, models: &mut [Model], shared: &mut Shared, but: Cla
         if !model.hoards(shared) {
             shared.hoarder = None;
         } else if model.class != but {
-            model.send(cache, shared, 16);
+            let batches = model.way_for(but);
+            model.send(cache, shared, batches);
             return;
         }
     }
