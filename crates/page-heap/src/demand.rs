@@ -13,8 +13,7 @@
 //!   it is. One in sixteen is, and one whenever four times as much was filled as was found so, so that there is
 //!   something to go by; while that one is empty, none is filled. One that was filled tells, when it is freed, whether each of
 //!   its huge pages was touched.
-//! - for a mapping that grows to twice its length, when there was memory behind nearly all of it: it is filled from its
-//!   start on.
+//! - for a mapping that grows beyond a power of two, when there was memory behind nearly all of it; up to four times that.
 //!
 //! What goes back to the system goes back in whole blocks as far as the free span goes, and what has gone is advised
 //! against: otherwise the kernel would, sooner or later, fill the holes of a block with memory again.

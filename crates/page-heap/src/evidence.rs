@@ -163,8 +163,10 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 
     /// After a huge allocation has grown from `old` bytes: asks the source to fill all of it, if the program had filled what
     /// it had. Most such are filled from their start to their end, so that a huge page at most is resident in vain. But
-    /// the system keeps to what it was asked for however far the mapping grows: so beyond some times what was full it is
-    /// not filled any more, until what has come since is full as well. Looked at from [`GROWN`] on, whenever its length passes a power of two.
+    /// the system keeps to what it was asked for however far the mapping grows: so beyond [`LONGER`] times what was full
+    /// it is not filled any more, until what has come since is full as well.
+    ///
+    /// Looked at from [`GROWN`] on, when its length passes a power of two.
     ///
     /// # Safety
     /// The allocation is the caller's.
