@@ -175,11 +175,12 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if bytes <= to || self.source.block_bytes() == 0 {
             return;
         }
-        let full = to == 0
-            && bytes >= GROWN
-            && bytes.ilog2() > old.ilog2()
-            && bytes / LONGER <= old
-            && self.is_filled(span.address(), old);
+        let worth = bytes >= GROWN && bytes.ilog2() > old.ilog2() && bytes / LONGER <= old;
+        // Who fills everything need not be asked, and would keep to it if he was told not to.
+        if (to == 0 && !worth) || self.source.fills_unasked() {
+            return;
+        }
+        let full = to == 0 && self.is_filled(span.address(), old);
         if full {
             let mut inner = self.inner.lock();
             if inner.limits.any {

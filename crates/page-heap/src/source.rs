@@ -92,6 +92,11 @@ pub unsafe trait PageSource {
         let _ = (start, bytes, full);
     }
 
+    /// Whether the largest pages there are come without being asked for.
+    fn fills_unasked(&self) -> bool {
+        false
+    }
+
     /// Whether there is memory behind the page at an address, which may be anybody's: a hint, and nothing is touched.
     fn is_resident(&self, address: usize) -> bool {
         let _ = address;
@@ -161,6 +166,9 @@ unsafe impl<S: PageSource + ?Sized> PageSource for &S {
         // SAFETY: passed on to the caller.
         unsafe { (**self).advise(start, bytes, full) }
     }
+    fn fills_unasked(&self) -> bool {
+        (**self).fills_unasked()
+    }
     fn is_resident(&self, address: usize) -> bool {
         (**self).is_resident(address)
     }
@@ -199,6 +207,8 @@ pub struct OsPages {
     lowest: AtomicUsize,
     /// A [`HugePages`].
     huge: AtomicU8,
+    /// Whether the kernel makes huge pages unasked, once somebody wanted to know: 1 for no, 2 for yes.
+    unasked: AtomicU8,
 }
 
 impl OsPages {
@@ -206,7 +216,11 @@ impl OsPages {
     #[cfg(not(tiermalloc_loom))]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { lowest: AtomicUsize::new(0), huge: AtomicU8::new(HugePages::System as u8) }
+        Self {
+            lowest: AtomicUsize::new(0),
+            huge: AtomicU8::new(HugePages::System as u8),
+            unasked: AtomicU8::new(0),
+        }
     }
 
     /// What is asked of the kernel from now on.
@@ -385,6 +399,16 @@ unsafe impl PageSource for OsPages {
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, full: bool) {
         // SAFETY: passed on to the caller. A kernel without huge pages says no, and nothing depends on it.
         unsafe { sys::advise_huge(start.as_ptr() as usize, bytes, full) };
+    }
+
+    fn fills_unasked(&self) -> bool {
+        // Relaxed: a number, the same whoever finds it out.
+        let mut known = self.unasked.load(Ordering::Relaxed);
+        if known == 0 {
+            known = 1 + sys::makes_huge_pages_unasked() as u8;
+            self.unasked.store(known, Ordering::Relaxed);
+        }
+        known == 2
     }
 
     fn is_resident(&self, address: usize) -> bool {

@@ -404,6 +404,22 @@ fn what_was_filled_as_it_grew_tells_nothing() {
     });
 }
 
+#[test]
+fn who_fills_everything_is_told_nothing_of_what_grows() {
+    const MIB: usize = 1 << 20;
+    with_blocks(|heap, arena| {
+        arena.fills_unasked.set(true);
+        assert_eq!(grow(heap, arena, 8 * MIB, 1, 16 * MIB), []);
+        assert!(!long(heap, arena, 2, 1));
+        // SAFETY: just allocated.
+        let at = unsafe { heap.alloc_huge(4 * MIB, PAGE).expect("memory").as_ref() }.address();
+        assert_eq!(arena.take_advice().len(), 1, "what is made is asked for");
+        // SAFETY: ours, and the old place is not used any more.
+        unsafe { heap.resize_huge(at, 5 * MIB).expect("memory") };
+        assert_eq!(arena.take_advice(), [], "and not given up as it grows");
+    });
+}
+
 /// A mapping is filled as far as was said when it was made, or four times what it was full of when it grew; not for ever,
 /// though the system would.
 #[test]

@@ -47,6 +47,8 @@ pub struct Arena {
     advice: RefCell<Vec<(Range<usize>, bool)>>,
     /// Pages of the arena that lie in huge pages, as far as somebody touches those.
     full: RefCell<BTreeSet<usize>>,
+    /// Whether huge pages come unasked.
+    pub fills_unasked: Cell<bool>,
 }
 
 impl Arena {
@@ -75,6 +77,7 @@ impl Arena {
             block: Cell::new(0),
             advice: RefCell::default(),
             full: RefCell::default(),
+            fills_unasked: Cell::new(false),
         }
     }
 
@@ -343,6 +346,10 @@ unsafe impl PageSource for Arena {
             false => pages.retain(|page| !range.contains(page)),
         }
         self.advice.borrow_mut().push((range, full));
+    }
+
+    fn fills_unasked(&self) -> bool {
+        self.fills_unasked.get()
     }
 
     fn is_resident(&self, address: usize) -> bool {
