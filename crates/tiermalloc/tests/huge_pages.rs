@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{alone_with, resident};
+use support::{configured, resident};
 use tiermalloc::{raw, stats, trim};
 
 #[global_allocator]
@@ -10,12 +10,6 @@ static GLOBAL: tiermalloc::TierMalloc = tiermalloc::TierMalloc::new();
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// [`alone_with`] these settings, in the default pool.
-fn configured(conf: &str, test: &str, body: impl FnOnce()) {
-    let conf = format!("pool=tiered,{conf}");
-    alone_with(&[("TIERMALLOC_CONF", &conf)], test, body);
-}
 
 /// The flags that the kernel has for the mapping of an address.
 fn flags_at(address: usize) -> Vec<String> {

@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use support::{Random, alone_with, resident};
+use support::{Random, configured, resident};
 use tiermalloc::{raw, stats, trim};
 
 #[global_allocator]
@@ -13,12 +13,6 @@ static GLOBAL: tiermalloc::TierMalloc = tiermalloc::TierMalloc::new();
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-/// [`alone_with`] these settings, in the default pool.
-fn configured(conf: &str, test: &str, body: impl FnOnce()) {
-    let conf = format!("pool=tiered,{conf}");
-    alone_with(&[("TIERMALLOC_CONF", &conf)], test, body);
-}
 
 /// Threads that allocate, hand over and free at random, and stop now and then, all at once. Then the caches
 /// of all of them hold no more than `total` bytes; and no more than `thread` bytes each.

@@ -90,6 +90,12 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     alone_with(&[], test, body);
 }
 
+/// [`alone_with`] these settings, in the default pool.
+pub fn configured(conf: &str, test: &str, body: impl FnOnce()) {
+    let conf = format!("pool=tiered,{conf}");
+    alone_with(&[("TIERMALLOC_CONF", &conf)], test, body);
+}
+
 /// [`alone`], in a process with these variables.
 pub fn alone_with(variables: &[(&str, &str)], test: &str, body: impl FnOnce()) {
     if is_emulated() {
