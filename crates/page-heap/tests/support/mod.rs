@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod arena;
+pub mod blocks;
 mod check;
 mod live;
 pub mod model;
