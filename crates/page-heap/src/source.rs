@@ -405,7 +405,8 @@ unsafe impl PageSource for OsPages {
         // Relaxed: a number, the same whoever finds it out.
         let mut known = self.unasked.load(Ordering::Relaxed);
         if known == 0 {
-            known = 1 + sys::makes_huge_pages_unasked() as u8;
+            let Some(unasked) = sys::makes_huge_pages_unasked() else { return false };
+            known = 1 + unasked as u8;
             self.unasked.store(known, Ordering::Relaxed);
         }
         known == 2

@@ -253,12 +253,13 @@ pub fn can_read_zero(_address: usize) -> bool {
 }
 
 /// Whether the kernel makes huge pages wherever it can, without being asked: what `always` is in
-/// `/sys/kernel/mm/transparent_hugepage/enabled`. `false` where that cannot be read. Cost: five system calls.
-pub fn makes_huge_pages_unasked() -> bool {
+/// `/sys/kernel/mm/transparent_hugepage/enabled`. `None` where that cannot be read, at this moment (no descriptor is left) or
+/// ever. Cost: four system calls.
+pub fn makes_huge_pages_unasked() -> Option<bool> {
     const PATH: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
     let mut text = [0; 64];
-    let read = files::File::open(PATH).ok().and_then(|file| file.read(&mut text).ok());
-    read.is_some_and(|length| text[..length].windows(8).any(|word| word == b"[always]"))
+    let length = files::File::open(PATH).ok()?.read(&mut text).ok()?;
+    Some(text[..length].windows(8).any(|word| word == b"[always]"))
 }
 
 /// Milliseconds of a monotonic, coarse clock: no system call where the kernel offers it without.
