@@ -5,7 +5,8 @@ use core::ptr;
 use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::Class;
 
-use crate::slow::{cut, ends_with};
+use crate::list::{cut, ends_with};
+use crate::slow::belongs_home;
 use crate::{Budget, ObjectSource, ThreadCache};
 
 /// Objects of a bin that [`ThreadCache::verify`] looks at.
@@ -71,7 +72,11 @@ impl ThreadCache {
             unsafe {
                 let rest = cut(class, head, part)?;
                 ends_with(class, rest, left)?;
-                source.store(class, Chain { head, count: part })?;
+                let chain = Chain { head, count: part };
+                match belongs_home(class, chain, source) {
+                    true => source.send_home(class, chain)?,
+                    false => source.store(class, chain)?,
+                }
                 self.flushes.set(self.flushes.get() + 1);
                 head = rest;
             }

@@ -33,6 +33,9 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(test)]
+extern crate std;
+
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
@@ -40,6 +43,7 @@ struct Readme;
 mod budget;
 mod cache;
 mod drain;
+mod list;
 mod orphans;
 mod registry;
 mod slow;
@@ -92,6 +96,13 @@ pub unsafe trait ObjectSource {
     unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.store(class, chain) }
+    }
+
+    /// Batches of `class` that wait here as they are for somebody who wants one, a moment old: while there are few, somebody
+    /// else may be taking them. None where nobody says, and then none [goes home](Self::send_home) for lying in no order.
+    fn waiting(&self, class: Class) -> usize {
+        let _ = class;
+        0
     }
 
     /// Called before a cache keeps an object of a class of which it has sent others home just now: whether it is a live
@@ -148,6 +159,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
         // SAFETY: passed on to the caller.
         unsafe { self.central().store_to_spans(class, chain) }
     }
+    #[inline]
+    fn waiting(&self, class: Class) -> usize {
+        Near::waiting(*self, class)
+    }
     fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         self.central().check_live(class, object)
     }
@@ -186,6 +201,10 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.store_to_spans(class, chain) }
+    }
+    #[inline]
+    fn waiting(&self, class: Class) -> usize {
+        self.near(0).waiting(class)
     }
     fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         CentralCache::check_live(self, class, object)

@@ -3,9 +3,10 @@
 use core::ptr;
 
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::{CLASSES, Class, PAGE_SIZE};
+use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::atomic::Ordering;
 
+use crate::list::{cut, ends_with, is_scattered};
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
 use tiermalloc_central_cache::RawLock;
 
@@ -15,9 +16,11 @@ const CLAIM: usize = 16 * 1024;
 const SHARE: usize = 4;
 /// but this much in any case (bytes).
 const LEAST_SHARE: usize = 4096 * 1024;
-/// Most objects that a bin may be given room for.
-const MAX_CAPACITY: usize = 8192;
-/// Overflows in a row of which each further one makes a bin's capacity shrink by a batch.
+/// Most objects that a bin may be given room for. What is freed beyond in one run is looked at, whether it lies in order.
+const MAX_CAPACITY: usize = 2048;
+/// Batches that wait at the source where nobody takes them.
+const ENOUGH: usize = 16;
+/// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
 const PATIENCE: u8 = 16;
 /// Slow steps between two scavenges.
 pub(crate) const STEPS: u32 = 4096;
@@ -199,8 +202,14 @@ impl ThreadCache {
         }
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
         self.flushes.set(self.flushes.get() + 1);
+        let chain = Chain { head, count };
         // SAFETY: as above.
-        unsafe { source.store(class, Chain { head, count }) }
+        unsafe {
+            if self.overflows[id].get() >= PATIENCE && belongs_home(class, chain, source) {
+                return source.send_home(class, chain);
+            }
+            source.store(class, chain)
+        }
     }
 
     /// Takes up to a batch back from aside into the empty list, and one object out of it.
@@ -377,94 +386,14 @@ unsafe fn store_one(
     }
 }
 
-/// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
-///
-/// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
-/// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
-/// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of two, here at every second one and at the last); so is the early end of a list that was
-/// cut inside a circle before. A pointer into an object is seen if it is less aligned than the objects are.
+/// Whether a batch is better taken apart than kept as it is. Lists keep the order in which objects were freed: what a program
+/// scatters, lists give out again, and the next run of frees scatters it further, whereas out of spans objects come in order of
+/// address. But that costs three times as much, and whoever waits for a batch would not have it.
 ///
 /// # Safety
-/// `head` starts a list of at least `count` objects of the caller's.
-#[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
-pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*mut u8, Misuse> {
-    if count == 0 {
-        return Ok(head);
-    }
-    if head.is_null() {
-        return Err(Misuse::DoubleFree(head, class));
-    }
-    let (mut last, mut step) = (head, 1);
-    // By fours, from the largest power of two below the count down.
-    let mut grow = 2 - ((count - 1) | 1).ilog2() % 2;
-    let mut addresses = head as usize;
-    while step < count {
-        let mark = last;
-        let next_mark = count.min(step << grow);
-        grow = 2;
-        let mut follow = || {
-            // SAFETY: there are `count` objects.
-            let next = unsafe { Chain::next(last) };
-            if next == mark || next.is_null() {
-                return Err(Misuse::DoubleFree(if next.is_null() { last } else { next }, class));
-            }
-            addresses |= next as usize;
-            last = next;
-            Ok(())
-        };
-        // In pairs, for what it costs to count them.
-        let mut left = next_mark - step;
-        if left % 2 == 1 {
-            follow()?;
-            left -= 1;
-        }
-        while left > 0 {
-            follow()?;
-            follow()?;
-            left -= 2;
-        }
-        step = next_mark;
-    }
-    if addresses & (alignment(class) - 1) != 0 {
-        // SAFETY: as above.
-        return Err(unsafe { first_misaligned(class, head, count) });
-    }
-    // SAFETY: as above.
-    unsafe {
-        let rest = Chain::next(last);
-        if rest == last {
-            return Err(Misuse::DoubleFree(last, class));
-        }
-        Chain::link(last, ptr::null_mut());
-        Ok(rest)
-    }
-}
-
-/// Checks that a list of which `left` objects are left goes on exactly if there are any: one that does
-/// not ends in a circle, or was cut inside one, which is what a double free makes of it.
+/// The chain owns its objects.
 #[inline]
-pub(crate) fn ends_with(class: Class, rest: *mut u8, left: usize) -> Result<(), Misuse> {
-    if rest.is_null() == (left == 0) { Ok(()) } else { Err(Misuse::DoubleFree(rest, class)) }
-}
-
-/// What every object of a class is aligned to, given that spans are aligned to pages.
-fn alignment(class: Class) -> usize {
-    let size = class.size();
-    (size & size.wrapping_neg()).min(PAGE_SIZE)
-}
-
-/// # Safety
-/// As for [`cut`].
-#[cold]
-unsafe fn first_misaligned(class: Class, head: *mut u8, count: usize) -> Misuse {
-    let mut object = head;
-    for _ in 1..count {
-        if object as usize % alignment(class) != 0 {
-            break;
-        }
-        // SAFETY: there are `count` objects.
-        object = unsafe { Chain::next(object) };
-    }
-    Misuse::NotAnObject(object, class)
+pub(crate) unsafe fn belongs_home(class: Class, chain: Chain, source: &impl ObjectSource) -> bool {
+    // SAFETY: passed on to the caller.
+    source.waiting(class) >= ENOUGH && unsafe { is_scattered(chain) }
 }

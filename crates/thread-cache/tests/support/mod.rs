@@ -35,6 +35,10 @@ pub struct Books {
     pub fetches: Vec<(Class, usize, usize)>,
     /// Every store: class and number of objects.
     pub stores: Vec<(Class, usize)>,
+    /// Every chain of more than one object that was sent home: class and number of objects.
+    pub homes: Vec<(Class, usize)>,
+    /// Batches that the source says wait, of each class.
+    pub waits: usize,
     /// Objects of the store that was cut off before it was done.
     pub lost: Vec<usize>,
     /// Times that a cache has asked the source to look after itself.
@@ -63,6 +67,8 @@ impl Objects {
             out: BTreeMap::new(),
             fetches: Vec::new(),
             stores: Vec::new(),
+            homes: Vec::new(),
+            waits: 0,
             lost: Vec::new(),
             tends: 0,
             ways: Vec::new(),
@@ -115,6 +121,7 @@ impl Objects {
         let mut books = self.books();
         books.fetches.clear();
         books.stores.clear();
+        books.homes.clear();
         books.ways.clear();
     }
 
@@ -213,6 +220,18 @@ unsafe impl ObjectSource for Objects {
             }
             _ => books.store(class, chain),
         }
+    }
+
+    unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
+        if chain.count > 1 {
+            self.books().homes.push((class, chain.count));
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { self.store(class, chain) }
+    }
+
+    fn waiting(&self, _: Class) -> usize {
+        self.books().waits
     }
 
     fn make_way(&self, class: Class) -> Result<(), Misuse> {

@@ -1,0 +1,200 @@
+//! What was freed in no order goes home, so that it is given out in order.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use support::{Objects, Registry, STEPS, Thread, class_of_size, plenty};
+use tiermalloc_central_cache::CentralCache;
+use tiermalloc_page_heap::{OsPages, PageHeap, Span};
+use tiermalloc_page_map::PageMap;
+use tiermalloc_size_class::{Class, PAGE_SIZE};
+use tiermalloc_sync::DefaultRawMutex;
+
+/// Objects that a bin has room for at most.
+const BIN: usize = 2048;
+/// Batches that wait where nobody takes them.
+const ENOUGH: usize = 16;
+/// Overflows in a row, the last of which makes it a long run.
+const PATIENCE: usize = 16;
+
+/// Steps through `0..count` that land on each number once, far from the one before.
+fn scattered(count: usize) -> impl Iterator<Item = usize> {
+    // Coprime: the count is no multiple of that prime.
+    assert_ne!(count % 10_007, 0);
+    (0..count).map(move |n| n * 10_007 % count)
+}
+
+/// Objects of which each lies at least `apart` bytes from its neighbours in the order of freeing.
+fn objects_apart(source: &Objects, class: Class, count: usize, apart: usize) -> Vec<*mut u8> {
+    let mut all: Vec<_> = (0..count).map(|_| source.fetch_one(class)).collect();
+    all.sort();
+    let mut order: Vec<_> = scattered(count).map(|n| all[n]).collect();
+    // Some come to lie near after all.
+    let mut at = 1;
+    while at < order.len() {
+        match (order[at - 1] as usize).abs_diff(order[at] as usize) > apart {
+            true => at += 1,
+            false => drop(order.swap_remove(at)),
+        }
+    }
+    order
+}
+
+/// How often a neighbour lies in another page than the object before or one beside it.
+fn jumps(objects: &[*mut u8]) -> usize {
+    objects.windows(2).filter(|two| (two[0] as usize).abs_diff(two[1] as usize) > PAGE_SIZE).count()
+}
+
+#[test]
+fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    for class in [16, 64, 256, 976].map(class_of_size) {
+        for waits in [0, ENOUGH - 1, ENOUGH, 1000] {
+            let budget = plenty();
+            let thread = Thread::new(&source, &budget, &registry);
+            source.books().waits = waits;
+            source.forget();
+            let all = objects_apart(&source, class, 5 * BIN + 3, PAGE_SIZE);
+            assert!(all.len() > 3 * BIN, "{} of {class:?}", all.len());
+            all.iter().for_each(|&object| thread.free(class, object));
+            assert!(thread.cache.cached(class) <= BIN);
+            let books = source.books();
+            // Single objects of others' are passed on.
+            let batches = books.stores.iter().filter(|&&(_, count)| count > 1);
+            let (stores, homes) = (batches.count(), books.homes.len());
+            assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
+            assert!(books.homes.iter().all(|&home| home == (class, class.batch())));
+            // A few overflows are no long run; where single objects are passed on, that was the first.
+            let short = PATIENCE - if class.size() < 64 { 2 } else { 1 };
+            let expected = if waits < ENOUGH { 0 } else { stores - short };
+            assert_eq!(homes, expected, "{class:?}, {waits}");
+            drop(books);
+            thread.retire().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_lies_in_order_stays_in_batches() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    source.books().waits = 1000;
+    for class in [16, 64, 256, 976].map(class_of_size) {
+        let budget = plenty();
+        let mut all: Vec<_> = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
+        all.sort();
+        for backwards in [false, true] {
+            let thread = Thread::new(&source, &budget, &registry);
+            source.forget();
+            all.iter().for_each(|&object| thread.free(class, object));
+            let books = source.books();
+            assert!(books.stores.len() >= 2 * BIN / class.batch());
+            // Where one of the test's blocks of memory ends there may be a batch in two places.
+            assert!(books.homes.len() <= books.stores.len() / 8, "{class:?}, {backwards}");
+            drop(books);
+            thread.retire().unwrap();
+            all = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
+            all.sort();
+            all.reverse();
+        }
+        // As they are, for the next class.
+        let thread = Thread::new(&source, &budget, &registry);
+        all.iter().for_each(|&object| thread.free(class, object));
+        thread.retire().unwrap();
+    }
+}
+
+#[test]
+fn a_refill_begins_another_run() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let (thread, class) = (Thread::new(&source, &budget, &registry), class_of_size(64));
+    source.books().waits = ENOUGH;
+    let all = objects_apart(&source, class, 10 * BIN + 1, PAGE_SIZE);
+    let mut next = all.iter().copied();
+    // Refills are what a bin's capacity grows by.
+    let room: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
+    source.forget();
+    while source.books().stores.is_empty() {
+        thread.free(class, next.next().unwrap());
+    }
+    source.forget();
+    for _ in 0..20 {
+        // Some overflows, and the bin is empty again.
+        let (mut out, batch) = (Vec::new(), class.batch());
+        next.by_ref().take(2 * batch).for_each(|object| thread.free(class, object));
+        let cached = thread.cache.cached(class);
+        out.extend((0..=cached).map(|_| thread.alloc(class)));
+        out.into_iter().take(BIN - batch).for_each(|object| thread.free(class, object));
+        next.by_ref().take(batch).for_each(|object| thread.free(class, object));
+    }
+    assert!(source.books().stores.len() >= 2 * PATIENCE, "{}", source.books().stores.len());
+    assert_eq!(source.books().homes, []);
+    room.into_iter().for_each(|object| thread.free(class, object));
+    thread.retire().unwrap();
+}
+
+#[test]
+fn batches_of_few_objects_stay_as_they_are() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    source.books().waits = 1000;
+    for class in [1024, 2048].map(class_of_size) {
+        let thread = Thread::new(&source, &budget, &registry);
+        thread.earn(class);
+        source.forget();
+        let all = objects_apart(&source, class, 2 * BIN + 1, PAGE_SIZE);
+        all.iter().for_each(|&object| thread.free(class, object));
+        let batches = source.books().stores.len();
+        assert!((class.batch() < 16) == (source.books().homes.is_empty() && batches > 20));
+        thread.retire().unwrap();
+    }
+}
+
+#[test]
+fn what_lay_idle_in_no_order_goes_home() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let class = class_of_size(64);
+    for waits in [ENOUGH - 1, ENOUGH] {
+        let budget = plenty();
+        let thread = Thread::new(&source, &budget, &registry);
+        source.books().waits = waits;
+        let room: Vec<_> = (0..BIN / 2).map(|_| thread.alloc(class)).collect();
+        (0..thread.cache.cached(class)).for_each(|_| assert!(!thread.alloc(class).is_null()));
+        let mut all = objects_apart(&source, class, BIN, PAGE_SIZE);
+        all.truncate(BIN / 4);
+        all.iter().for_each(|&object| thread.free(class, object));
+        assert_eq!(thread.cache.cached(class), all.len());
+        source.forget();
+        // A slow step each.
+        let steps = class_of_size(262144);
+        for _ in 0..2 {
+            let kept: Vec<_> = (0..=STEPS).map(|_| source.fetch_one(steps)).collect();
+            kept.into_iter().for_each(|object| thread.free(steps, object));
+        }
+        assert_eq!(thread.cache.cached(class), 0);
+        let whole = all.len() / class.batch();
+        assert_eq!(source.books().homes.len(), if waits < ENOUGH { 0 } else { whole });
+        room.into_iter().for_each(|object| thread.free(class, object));
+        thread.retire().unwrap();
+    }
+}
+
+#[test]
+fn whatever_the_order_of_frees_what_comes_next_lies_in_order() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static CENTRAL: CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>> =
+        CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+    let (budget, registry) = (plenty(), Registry::new());
+    let thread = Thread::new(&CENTRAL, &budget, &registry);
+    for (class, count) in [(48, 40_000), (256, 20_000)].map(|(size, n)| (class_of_size(size), n)) {
+        let mut all: Vec<_> = (0..count).map(|_| thread.alloc(class)).collect();
+        assert!(jumps(&all) < count / 20, "fresh memory");
+        for _ in 0..10 {
+            scattered(count).for_each(|n| thread.free(class, all[n]));
+            all = (0..count).map(|_| thread.alloc(class)).collect();
+            // What the bin had at the end, and the first batches, were not looked at.
+            let kept = BIN + (ENOUGH + PATIENCE) * class.batch();
+            assert!(jumps(&all) < kept + count / 20, "{} of {count} {class:?}", jumps(&all));
+        }
+        all.into_iter().for_each(|object| thread.free(class, object));
+    }
+    thread.retire().unwrap();
+}
