@@ -364,7 +364,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Sends some batches of the class that hoards, or else of the next one that has any, other than `but`, to their
     /// spans.
     #[cold]
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn drain_in_turn(self, but: Option<Class>) -> Result<(), Misuse> {
         let shard = self.shard();
         // Relaxed: whose turn it is, and hints.

@@ -22,7 +22,7 @@ impl ThreadCache {
     /// Sends what has been aside since the last scavenge to the source (it lay below the low-water
     /// mark of its bin all the time), takes that much capacity away, and puts the lists aside.
     #[cold]
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     pub(crate) fn scavenge(&self, source: &impl ObjectSource) -> Result<(), Misuse> {
         for class in Class::all() {
             let id = class.id();

@@ -6,7 +6,7 @@ use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 /// Objects that are looked at to see whether a list lies in order; batches of fewer are never said not to.
-const LOOKED_AT: usize = 16;
+pub(crate) const LOOKED_AT: usize = 16;
 /// Of them so many may lie far from the one before, less one: where a span ends, its list goes on in another one.
 const JUMPS: usize = 2;
 /// What is not further apart than that is near (bytes).
@@ -17,7 +17,8 @@ const NEAR: usize = PAGE_SIZE;
 ///
 /// # Safety
 /// The chain owns its objects.
-#[inline]
+#[inline(never)]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
 pub(crate) unsafe fn is_scattered(chain: Chain) -> bool {
     if chain.count < LOOKED_AT {
         return false;
@@ -26,7 +27,8 @@ pub(crate) unsafe fn is_scattered(chain: Chain) -> bool {
     for _ in 1..LOOKED_AT {
         // SAFETY: the chain has as many.
         let next = unsafe { Chain::next(last) };
-        jumps += usize::from((last as usize).abs_diff(next as usize) > NEAR);
+        let from = (next as usize).wrapping_sub(last as usize);
+        jumps += usize::from(from.wrapping_add(NEAR) > 2 * NEAR);
         last = next;
     }
     jumps >= JUMPS

@@ -6,7 +6,7 @@ use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::atomic::Ordering;
 
-use crate::list::{cut, ends_with, is_scattered};
+use crate::list::{LOOKED_AT, cut, ends_with, is_scattered};
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
 use tiermalloc_central_cache::RawLock;
 
@@ -17,7 +17,7 @@ const SHARE: usize = 4;
 /// but this much in any case (bytes).
 const LEAST_SHARE: usize = 4096 * 1024;
 /// Most objects that a bin may be given room for. What is freed beyond in one run is looked at, whether it lies in order.
-const MAX_CAPACITY: usize = 2048;
+const MAX_CAPACITY: usize = 4096;
 /// Batches that wait at the source where nobody takes them.
 const ENOUGH: usize = 16;
 /// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
@@ -168,12 +168,47 @@ impl ThreadCache {
             let overflows = self.overflows[id].get() + 1;
             let batch = class.batch();
             self.overflows[id].set(overflows.min(PATIENCE));
+            // Who only frees has room for a batch, and no use for order.
             if overflows >= PATIENCE && self.capacity[id].get() as usize >= 2 * batch {
+                if batch >= LOOKED_AT && source.waiting(class) >= ENOUGH {
+                    return self.make_room_in_long_run(class, source);
+                }
                 self.flush(class, batch, source)?;
                 self.shrink(class, batch);
             }
             self.flush(class, batch, source)
         }
+    }
+
+    /// Sends a batch away, those that lie in no order home; and one more with its room, as long as the bin stays one that is
+    /// looked at.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    #[cold]
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    unsafe fn make_room_in_long_run(
+        &self,
+        class: Class,
+        source: &impl ObjectSource,
+    ) -> Result<(), Misuse> {
+        let batch = class.batch();
+        let shrinks = self.capacity[class.id()].get() as usize >= 3 * batch;
+        for _ in 0..1 + usize::from(shrinks) {
+            // SAFETY: the objects are ours.
+            unsafe {
+                let chain = self.take_off(class, batch)?;
+                match is_scattered(chain) {
+                    true => source.send_home(class, chain)?,
+                    false => source.store(class, chain)?,
+                }
+            }
+        }
+        if shrinks {
+            self.shrink(class, batch);
+        }
+        Ok(())
     }
 
     /// Cuts up to `count` objects off the list and sends them to the source.
@@ -187,6 +222,19 @@ impl ThreadCache {
         count: usize,
         source: &impl ObjectSource,
     ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller; what was cut off is ours.
+        unsafe {
+            let chain = self.take_off(class, count)?;
+            if chain.count > 0 { source.store(class, chain) } else { Ok(()) }
+        }
+    }
+
+    /// Cuts up to `count` objects off the list, for the source.
+    ///
+    /// # Safety
+    /// The cache is the calling thread's own.
+    #[inline(always)]
+    unsafe fn take_off(&self, class: Class, count: usize) -> Result<Chain, Misuse> {
         let id = class.id();
         let listed = self.listed(class);
         let count = count.min(listed);
@@ -197,19 +245,11 @@ impl ThreadCache {
         // T4: out of the list before anybody else may have them.
         self.heads[id].set(rest);
         self.room[id].set(self.room[id].get() + count as u32);
-        if count == 0 {
-            return Ok(());
-        }
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
-        self.flushes.set(self.flushes.get() + 1);
-        let chain = Chain { head, count };
-        // SAFETY: as above.
-        unsafe {
-            if self.overflows[id].get() >= PATIENCE && belongs_home(class, chain, source) {
-                return source.send_home(class, chain);
-            }
-            source.store(class, chain)
+        if count > 0 {
+            self.flushes.set(self.flushes.get() + 1);
         }
+        Ok(Chain { head, count })
     }
 
     /// Takes up to a batch back from aside into the empty list, and one object out of it.

@@ -11,11 +11,11 @@ use tiermalloc_size_class::{Class, PAGE_SIZE};
 use tiermalloc_sync::DefaultRawMutex;
 
 /// Objects that a bin has room for at most.
-const BIN: usize = 2048;
+const BIN: usize = 4096;
 /// Batches that wait where nobody takes them.
 const ENOUGH: usize = 16;
-/// Overflows in a row, the last of which makes it a long run.
-const PATIENCE: usize = 16;
+/// Overflows in a row that make a long run.
+const LONG_RUN: usize = 16;
 
 /// Steps through `0..count` that land on each number once, far from the one before.
 fn scattered(count: usize) -> impl Iterator<Item = usize> {
@@ -45,6 +45,16 @@ fn jumps(objects: &[*mut u8]) -> usize {
     objects.windows(2).filter(|two| (two[0] as usize).abs_diff(two[1] as usize) > PAGE_SIZE).count()
 }
 
+/// Gives a bin all the room that it may have, and empties it. The objects that are out.
+fn give_room(thread: &Thread<'_, Objects>, class: Class) -> Vec<*mut u8> {
+    // Refills are what a bin's capacity grows by.
+    let mut room: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
+    while thread.cache.cached(class) > 0 {
+        room.push(thread.alloc(class));
+    }
+    room
+}
+
 #[test]
 fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
@@ -52,6 +62,7 @@ fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
         for waits in [0, ENOUGH - 1, ENOUGH, 1000] {
             let budget = plenty();
             let thread = Thread::new(&source, &budget, &registry);
+            let room = give_room(&thread, class);
             source.books().waits = waits;
             source.forget();
             let all = objects_apart(&source, class, 5 * BIN + 3, PAGE_SIZE);
@@ -59,18 +70,33 @@ fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
             all.iter().for_each(|&object| thread.free(class, object));
             assert!(thread.cache.cached(class) <= BIN);
             let books = source.books();
-            // Single objects of others' are passed on.
-            let batches = books.stores.iter().filter(|&&(_, count)| count > 1);
-            let (stores, homes) = (batches.count(), books.homes.len());
+            let (stores, homes) = (books.stores.len(), books.homes.len());
             assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
             assert!(books.homes.iter().all(|&home| home == (class, class.batch())));
-            // A few overflows are no long run; where single objects are passed on, that was the first.
-            let short = PATIENCE - if class.size() < 64 { 2 } else { 1 };
-            let expected = if waits < ENOUGH { 0 } else { stores - short };
+            // A few overflows are no long run.
+            let expected = if waits < ENOUGH { 0 } else { stores + 1 - LONG_RUN };
             assert_eq!(homes, expected, "{class:?}, {waits}");
             drop(books);
+            room.into_iter().for_each(|object| thread.free(class, object));
             thread.retire().unwrap();
         }
+    }
+}
+
+#[test]
+fn who_only_frees_is_not_looked_at() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    source.books().waits = 1000;
+    for class in [16, 64, 256, 976].map(class_of_size) {
+        let thread = Thread::new(&source, &budget, &registry);
+        let all = objects_apart(&source, class, 3 * BIN + 1, PAGE_SIZE);
+        source.forget();
+        all.iter().for_each(|&object| thread.free(class, object));
+        let books = source.books();
+        assert!(books.stores.len() * class.batch() > BIN);
+        assert_eq!(books.homes, [], "{class:?}");
+        drop(books);
+        thread.retire().unwrap();
     }
 }
 
@@ -79,11 +105,15 @@ fn what_lies_in_order_stays_in_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
     source.books().waits = 1000;
     for class in [16, 64, 256, 976].map(class_of_size) {
-        let budget = plenty();
-        let mut all: Vec<_> = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
-        all.sort();
         for backwards in [false, true] {
+            let budget = plenty();
             let thread = Thread::new(&source, &budget, &registry);
+            let room = give_room(&thread, class);
+            let mut all: Vec<_> = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
+            all.sort();
+            if backwards {
+                all.reverse();
+            }
             source.forget();
             all.iter().for_each(|&object| thread.free(class, object));
             let books = source.books();
@@ -91,15 +121,9 @@ fn what_lies_in_order_stays_in_batches() {
             // Where one of the test's blocks of memory ends there may be a batch in two places.
             assert!(books.homes.len() <= books.stores.len() / 8, "{class:?}, {backwards}");
             drop(books);
+            room.into_iter().for_each(|object| thread.free(class, object));
             thread.retire().unwrap();
-            all = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
-            all.sort();
-            all.reverse();
         }
-        // As they are, for the next class.
-        let thread = Thread::new(&source, &budget, &registry);
-        all.iter().for_each(|&object| thread.free(class, object));
-        thread.retire().unwrap();
     }
 }
 
@@ -110,14 +134,13 @@ fn a_refill_begins_another_run() {
     source.books().waits = ENOUGH;
     let all = objects_apart(&source, class, 10 * BIN + 1, PAGE_SIZE);
     let mut next = all.iter().copied();
-    // Refills are what a bin's capacity grows by.
-    let room: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
+    let room = give_room(&thread, class);
     source.forget();
     while source.books().stores.is_empty() {
         thread.free(class, next.next().unwrap());
     }
     source.forget();
-    for _ in 0..20 {
+    for _ in 0..30 {
         // Some overflows, and the bin is empty again.
         let (mut out, batch) = (Vec::new(), class.batch());
         next.by_ref().take(2 * batch).for_each(|object| thread.free(class, object));
@@ -126,7 +149,7 @@ fn a_refill_begins_another_run() {
         out.into_iter().take(BIN - batch).for_each(|object| thread.free(class, object));
         next.by_ref().take(batch).for_each(|object| thread.free(class, object));
     }
-    assert!(source.books().stores.len() >= 2 * PATIENCE, "{}", source.books().stores.len());
+    assert!(source.books().stores.len() >= 2 * LONG_RUN, "{}", source.books().stores.len());
     assert_eq!(source.books().homes, []);
     room.into_iter().for_each(|object| thread.free(class, object));
     thread.retire().unwrap();
@@ -136,14 +159,15 @@ fn a_refill_begins_another_run() {
 fn batches_of_few_objects_stay_as_they_are() {
     let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
     source.books().waits = 1000;
-    for class in [1024, 2048].map(class_of_size) {
+    for class in [1216, 2048].map(class_of_size) {
         let thread = Thread::new(&source, &budget, &registry);
-        thread.earn(class);
+        let room = give_room(&thread, class);
         source.forget();
         let all = objects_apart(&source, class, 2 * BIN + 1, PAGE_SIZE);
         all.iter().for_each(|&object| thread.free(class, object));
         let batches = source.books().stores.len();
-        assert!((class.batch() < 16) == (source.books().homes.is_empty() && batches > 20));
+        assert!(source.books().homes.is_empty() && batches > 2 * LONG_RUN, "{class:?}");
+        room.into_iter().for_each(|object| thread.free(class, object));
         thread.retire().unwrap();
     }
 }
@@ -156,8 +180,7 @@ fn what_lay_idle_in_no_order_goes_home() {
         let budget = plenty();
         let thread = Thread::new(&source, &budget, &registry);
         source.books().waits = waits;
-        let room: Vec<_> = (0..BIN / 2).map(|_| thread.alloc(class)).collect();
-        (0..thread.cache.cached(class)).for_each(|_| assert!(!thread.alloc(class).is_null()));
+        let room = give_room(&thread, class);
         let mut all = objects_apart(&source, class, BIN, PAGE_SIZE);
         all.truncate(BIN / 4);
         all.iter().for_each(|&object| thread.free(class, object));
@@ -191,7 +214,7 @@ fn whatever_the_order_of_frees_what_comes_next_lies_in_order() {
             scattered(count).for_each(|n| thread.free(class, all[n]));
             all = (0..count).map(|_| thread.alloc(class)).collect();
             // What the bin had at the end, and the first batches, were not looked at.
-            let kept = BIN + (ENOUGH + PATIENCE) * class.batch();
+            let kept = BIN + (ENOUGH + LONG_RUN) * class.batch();
             assert!(jumps(&all) < kept + count / 20, "{} of {count} {class:?}", jumps(&all));
         }
         all.into_iter().for_each(|object| thread.free(class, object));
