@@ -5,8 +5,7 @@ use core::ptr;
 use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::Class;
 
-use crate::list::{cut, ends_with};
-use crate::slow::belongs_home;
+use crate::list::{cut, ends_with, is_scattered};
 use crate::{Budget, ObjectSource, ThreadCache};
 
 /// Objects of a bin that [`ThreadCache::verify`] looks at.
@@ -73,7 +72,7 @@ impl ThreadCache {
                 let rest = cut(class, head, part)?;
                 ends_with(class, rest, left)?;
                 let chain = Chain { head, count: part };
-                match belongs_home(class, chain, source) {
+                match self.is_to_lie_in_order(class, source) && is_scattered(class, chain)? {
                     true => source.send_home(class, chain)?,
                     false => source.store(class, chain)?,
                 }

@@ -3,35 +3,66 @@
 use core::ptr;
 
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::{Class, PAGE_SIZE};
+use tiermalloc_size_class::{Class, MAX_BATCH, PAGE_SIZE};
+
+use crate::{ObjectSource, ThreadCache};
+
+/// Objects of a batch of those that are to lie in order (528 bytes at most): of longer ones processors fetch ahead the lines
+/// that they have themselves.
+const SHORT: usize = MAX_BATCH;
+/// Batches of a class that wait at the source where nobody takes them,
+const ENOUGH: usize = 16;
+/// while caches hold so much altogether (2 MiB): less is in the processor's own cache, in whatever order it lies.
+const MUCH: usize = 2 << 20;
 
 /// Objects that are looked at to see whether a list lies in order; batches of fewer are never said not to.
-pub(crate) const LOOKED_AT: usize = 16;
+const LOOKED_AT: usize = 16;
 /// Of them so many may lie far from the one before, less one: where a span ends, its list goes on in another one.
 const JUMPS: usize = 2;
 /// What is not further apart than that is near (bytes).
 const NEAR: usize = PAGE_SIZE;
 
+impl ThreadCache {
+    /// Whether batches of a class that go to the source are better taken apart if they are [scattered](is_scattered): more of it
+    /// waits there than anybody has use for, and more of all classes than a processor has at hand.
+    ///
+    /// Lists keep the order in which objects were freed: what a program scatters, lists give out again, and the next run of
+    /// frees scatters it further, whereas out of spans objects come in order of address. But the way home costs several times as
+    /// much, and whoever waits for a batch would not have it.
+    #[inline]
+    pub(crate) fn is_to_lie_in_order(&self, class: Class, source: &impl ObjectSource) -> bool {
+        class.batch() == SHORT
+            && source.waiting(class) >= ENOUGH
+            && self.used.get().saturating_add(source.cached_bytes()) >= MUCH
+    }
+}
+
 /// Whether neighbours in a chain do not lie side by side: what processors fetch ahead is not what the program goes on with then,
 /// and each few objects are another page.
+///
+/// # Errors
+/// The chain ends before it should: somewhere in it is a circle, which an object freed twice makes of it.
 ///
 /// # Safety
 /// The chain owns its objects.
 #[inline(never)]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
-pub(crate) unsafe fn is_scattered(chain: Chain) -> bool {
+pub(crate) unsafe fn is_scattered(class: Class, chain: Chain) -> Result<bool, Misuse> {
     if chain.count < LOOKED_AT {
-        return false;
+        return Ok(false);
     }
     let (mut last, mut jumps) = (chain.head, 0);
     for _ in 1..LOOKED_AT {
-        // SAFETY: the chain has as many.
+        // SAFETY: the chain has as many, and ends where it does not.
         let next = unsafe { Chain::next(last) };
+        if next.is_null() {
+            return Err(Misuse::DoubleFree(last, class));
+        }
         let from = (next as usize).wrapping_sub(last as usize);
         jumps += usize::from(from.wrapping_add(NEAR) > 2 * NEAR);
         last = next;
     }
-    jumps >= JUMPS
+    Ok(jumps >= JUMPS)
 }
 
 /// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
@@ -132,6 +163,8 @@ mod tests {
 
     use super::*;
 
+    const CLASS: Class = Class::from_id(1).unwrap();
+
     /// Objects of 64 bytes in a block of memory, linked in the order of these numbers.
     fn scattered(order: &[usize]) -> bool {
         let mut memory: Vec<[*mut u8; 8]> = Vec::new();
@@ -142,7 +175,7 @@ mod tests {
             unsafe { chain.push((&raw mut memory[n]).cast()) };
         }
         // SAFETY: the chain's objects are the test's.
-        unsafe { is_scattered(chain) }
+        unsafe { is_scattered(CLASS, chain) }.unwrap()
     }
 
     const PAGE: usize = PAGE_SIZE / 64;
@@ -172,6 +205,23 @@ mod tests {
             order[at] = 0;
             // What lies behind the objects that are looked at is not seen.
             assert_eq!(scattered(&order), at + 1 < LOOKED_AT, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_ends_early_has_a_circle() {
+        for count in 1..40 {
+            let mut memory = [[ptr::null_mut::<u8>(); 8]; 40];
+            let mut chain = Chain::EMPTY;
+            for object in memory.iter_mut().take(count).rev() {
+                // SAFETY: the memory is the test's.
+                unsafe { chain.push((&raw mut *object).cast()) };
+            }
+            let last = (&raw mut memory[count - 1]).cast();
+            // SAFETY: as above; the chain ends where it does.
+            let answer = unsafe { is_scattered(CLASS, Chain { count: 40, ..chain }) };
+            let short = Err(Misuse::DoubleFree(last, CLASS));
+            assert_eq!(answer, if count < LOOKED_AT { short } else { Ok(false) });
         }
     }
 

@@ -6,7 +6,7 @@ use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{CLASSES, Class};
 use tiermalloc_sync::atomic::Ordering;
 
-use crate::list::{LOOKED_AT, cut, ends_with, is_scattered};
+use crate::list::{cut, ends_with, is_scattered};
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
 use tiermalloc_central_cache::RawLock;
 
@@ -16,10 +16,8 @@ const CLAIM: usize = 16 * 1024;
 const SHARE: usize = 4;
 /// but this much in any case (bytes).
 const LEAST_SHARE: usize = 4096 * 1024;
-/// Most objects that a bin may be given room for. What is freed beyond in one run is looked at, whether it lies in order.
-const MAX_CAPACITY: usize = 4096;
-/// Batches that wait at the source where nobody takes them.
-const ENOUGH: usize = 16;
+/// Most objects that a bin may be given room for.
+const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
 const PATIENCE: u8 = 16;
 /// Slow steps between two scavenges.
@@ -168,20 +166,22 @@ impl ThreadCache {
             let overflows = self.overflows[id].get() + 1;
             let batch = class.batch();
             self.overflows[id].set(overflows.min(PATIENCE));
-            // Who only frees has room for a batch, and no use for order.
-            if overflows >= PATIENCE && self.capacity[id].get() as usize >= 2 * batch {
-                if batch >= LOOKED_AT && source.waiting(class) >= ENOUGH {
+            let capacity = self.capacity[id].get() as usize;
+            if overflows >= PATIENCE {
+                // Who only frees has room for a batch, and no use for order; who has allocated keeps room for two.
+                if capacity >= 2 * batch && self.is_to_lie_in_order(class, source) {
                     return self.make_room_in_long_run(class, source);
                 }
-                self.flush(class, batch, source)?;
-                self.shrink(class, batch);
+                if capacity >= 3 * batch {
+                    self.flush(class, batch, source)?;
+                    self.shrink(class, batch);
+                }
             }
             self.flush(class, batch, source)
         }
     }
 
-    /// Sends a batch away, those that lie in no order home; and one more with its room, as long as the bin stays one that is
-    /// looked at.
+    /// The same where order counts: batches that lie in none go home.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -199,7 +199,7 @@ impl ThreadCache {
             // SAFETY: the objects are ours.
             unsafe {
                 let chain = self.take_off(class, batch)?;
-                match is_scattered(chain) {
+                match is_scattered(class, chain)? {
                     true => source.send_home(class, chain)?,
                     false => source.store(class, chain)?,
                 }
@@ -424,16 +424,4 @@ unsafe fn store_one(
         Chain::link(object, ptr::null_mut());
         source.store(class, Chain { head: object, count: 1 })
     }
-}
-
-/// Whether a batch is better taken apart than kept as it is. Lists keep the order in which objects were freed: what a program
-/// scatters, lists give out again, and the next run of frees scatters it further, whereas out of spans objects come in order of
-/// address. But that costs three times as much, and whoever waits for a batch would not have it.
-///
-/// # Safety
-/// The chain owns its objects.
-#[inline]
-pub(crate) unsafe fn belongs_home(class: Class, chain: Chain, source: &impl ObjectSource) -> bool {
-    // SAFETY: passed on to the caller.
-    source.waiting(class) >= ENOUGH && unsafe { is_scattered(chain) }
 }

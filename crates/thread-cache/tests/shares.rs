@@ -70,11 +70,11 @@ fn a_source_that_says_nothing_sets_no_share() {
 fn a_share_grows_with_what_stands_behind_the_source() {
     let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
     let thread = Thread::new(&source, &budget, &registry);
-    let class = class_of_size(8192);
+    let class = class_of_size(4096);
     let mut kept = Vec::new();
     for mib in [1, 9, 16, 40] {
         source.books().reserved = mib * MIB;
-        kept.extend((0..6 * MIB / 8192).map(|_| thread.alloc(class)));
+        kept.extend((0..6 * MIB / 4096).map(|_| thread.alloc(class)));
         assert_eq!(thread.cache.limit(), (mib * MIB / 4).max(4 * MIB));
     }
     kept.into_iter().for_each(|object| thread.free(class, object));

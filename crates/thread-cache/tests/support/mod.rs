@@ -15,6 +15,9 @@ use tiermalloc_thread_cache::{Budget, Chain, Misuse, ObjectSource, ThreadCache};
 
 pub type Registry = tiermalloc_thread_cache::Registry<DefaultRawMutex>;
 
+/// Bytes of memory for objects that are taken at once.
+const BLOCK: usize = 64 * 1024;
+
 /// What happens at the `n`-th call from now (1 is the next), and at those after it.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -39,6 +42,8 @@ pub struct Books {
     pub homes: Vec<(Class, usize)>,
     /// Batches that the source says wait, of each class.
     pub waits: usize,
+    /// Bytes that it says it holds.
+    pub holds: usize,
     /// Objects of the store that was cut off before it was done.
     pub lost: Vec<usize>,
     /// Times that a cache has asked the source to look after itself.
@@ -69,6 +74,7 @@ impl Objects {
             stores: Vec::new(),
             homes: Vec::new(),
             waits: 0,
+            holds: 0,
             lost: Vec::new(),
             tends: 0,
             ways: Vec::new(),
@@ -143,20 +149,27 @@ impl Books {
         falls.then_some(fault)
     }
 
+    /// Takes memory for some objects, side by side as in a span; large ones one by one.
+    fn make(&mut self, class: Class) {
+        let count = (BLOCK / class.size()).max(1);
+        // What divides the size and a page.
+        let align = 1 << class.size().trailing_zeros().min(PAGE_SHIFT);
+        let layout = Layout::from_size_align(count * class.size(), align).unwrap();
+        // SAFETY: it is not empty.
+        let block = unsafe { alloc(layout) } as usize;
+        assert_ne!(block, 0, "the test ran out of memory");
+        self.memory.push((block, layout));
+        self.free[class.id()].extend((0..count).rev().map(|n| block + n * class.size()));
+    }
+
     fn fetch(&mut self, class: Class, wanted: usize) -> Chain {
         let mut chain = Chain::EMPTY;
         let given = if self.stingy { wanted.div_ceil(2) } else { wanted };
         for _ in 0..given {
-            let object = self.free[class.id()].pop().unwrap_or_else(|| {
-                // As in a span: what divides the size and a page.
-                let align = 1 << class.size().trailing_zeros().min(PAGE_SHIFT);
-                let layout = Layout::from_size_align(class.size(), align).unwrap();
-                // SAFETY: objects are not empty.
-                let object = unsafe { alloc(layout) } as usize;
-                assert_ne!(object, 0, "the test ran out of memory");
-                self.memory.push((object, layout));
-                object
-            });
+            if self.free[class.id()].is_empty() {
+                self.make(class);
+            }
+            let object = self.free[class.id()].pop().unwrap();
             assert!(self.out.insert(object, class).is_none());
             // SAFETY: the object is free, and so ours.
             unsafe { chain.push(object as *mut u8) };
@@ -232,6 +245,10 @@ unsafe impl ObjectSource for Objects {
 
     fn waiting(&self, _: Class) -> usize {
         self.books().waits
+    }
+
+    fn cached_bytes(&self) -> usize {
+        self.books().holds
     }
 
     fn make_way(&self, class: Class) -> Result<(), Misuse> {
