@@ -55,6 +55,7 @@ mod shard;
 mod single;
 mod spans;
 mod transfer;
+mod waiting;
 
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;

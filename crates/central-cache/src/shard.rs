@@ -239,18 +239,6 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
         self.note_held();
         batch
     }
-
-    /// Batches of `class` that wait in the shard's transfer cache at this moment; one load.
-    #[inline]
-    pub fn waiting(self, class: Class) -> usize {
-        // Relaxed: it may be different a moment later anyway.
-        self.shard().classes[class.id()].batches.load(Ordering::Relaxed) as usize
-    }
-
-    /// Whether a batch of `class` waits in the transfer cache at this moment.
-    pub fn has_batches(self, class: Class) -> bool {
-        self.waiting(class) > 0
-    }
 }
 
 impl<R: RawLock, S: SpanSource> Near<'_, R, S> {

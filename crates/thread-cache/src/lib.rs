@@ -99,7 +99,8 @@ pub unsafe trait ObjectSource {
     }
 
     /// Batches of `class` that wait here as they are for somebody who wants one, a moment old: while there are few, somebody
-    /// else may be taking them. None where nobody says, and then none [goes home](Self::send_home) for lying in no order.
+    /// else may be taking them. None where nobody says, or somebody is at work where they would [go](Self::send_home); then none goes
+    /// home for lying in no order.
     fn waiting(&self, class: Class) -> usize {
         let _ = class;
         0
@@ -161,7 +162,7 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
     }
     #[inline]
     fn waiting(&self, class: Class) -> usize {
-        Near::waiting(*self, class)
+        if self.is_busy(class) { 0 } else { Near::waiting(*self, class) }
     }
     fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         self.central().check_live(class, object)
@@ -204,7 +205,7 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     }
     #[inline]
     fn waiting(&self, class: Class) -> usize {
-        self.near(0).waiting(class)
+        ObjectSource::waiting(&self.near(0), class)
     }
     fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         CentralCache::check_live(self, class, object)

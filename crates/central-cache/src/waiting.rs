@@ -1,0 +1,81 @@
+//! What is known without a lock of the batches that wait in a transfer cache.
+
+use tiermalloc_page_heap::RawLock;
+use tiermalloc_size_class::Class;
+use tiermalloc_sync::atomic::Ordering;
+
+use crate::Near;
+
+impl<R: RawLock, S> Near<'_, R, S> {
+    /// Batches of `class` that wait in the shard's transfer cache at this moment; one load.
+    #[inline]
+    pub fn waiting(self, class: Class) -> usize {
+        // Relaxed: it may be different a moment later anyway.
+        self.shard().classes[class.id()].batches.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether a batch of `class` waits in the transfer cache at this moment.
+    pub fn has_batches(self, class: Class) -> bool {
+        self.waiting(class) > 0
+    }
+
+    /// Whether somebody is at the spans of `class` at this moment; one load. Who need not go there may leave it at that: on the way
+    /// home objects are looked at one by one, and others wait meanwhile.
+    #[inline]
+    pub fn is_busy(self, class: Class) -> bool {
+        #[cfg(not(tiermalloc_loom))]
+        return self.shard().classes[class.id()].spans.is_locked();
+        // Models come to the lock itself.
+        #[cfg(tiermalloc_loom)]
+        {
+            let _ = class;
+            false
+        }
+    }
+}
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use tiermalloc_page_heap::{OsPages, PageHeap, Span};
+    use tiermalloc_page_map::PageMap;
+    use tiermalloc_sync::DefaultRawMutex;
+
+    use super::*;
+    use crate::CentralCache;
+
+    #[test]
+    fn who_is_at_the_spans_of_a_class_is_seen_by_those_who_are_near() {
+        static MAP: PageMap<Span> = PageMap::new();
+        static CENTRAL: CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>> =
+            CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+        CENTRAL.widen(2);
+        let (first, second) = (CENTRAL.near(0), CENTRAL.near(1));
+        let [class, other] = [3, 4].map(|id| Class::from_id(id).unwrap());
+        let busy = || {
+            [(first, class), (first, other), (second, class)]
+                .map(|(near, class)| near.is_busy(class))
+        };
+        assert_eq!(busy(), [false; 3]);
+        let spans = first.shard().classes[class.id()].spans.lock();
+        assert_eq!(busy(), [true, false, false]);
+        drop(spans);
+        assert_eq!(busy(), [false; 3]);
+    }
+
+    #[test]
+    fn batches_are_counted_where_they_wait() {
+        static MAP: PageMap<Span> = PageMap::new();
+        static CENTRAL: CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>> =
+            CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+        CENTRAL.widen(2);
+        let (first, second) = (CENTRAL.near(0), CENTRAL.near(1));
+        let class = Class::from_id(3).unwrap();
+        let batches = [(); 3].map(|()| first.fetch(class, class.batch()));
+        for (n, batch) in batches.into_iter().enumerate() {
+            assert_eq!((first.waiting(class), first.has_batches(class)), (n, n > 0));
+            // SAFETY: it was fetched, and is not used any more.
+            unsafe { first.store(class, batch) }.unwrap();
+        }
+        assert_eq!((second.waiting(class), second.has_batches(class)), (0, false));
+    }
+}
