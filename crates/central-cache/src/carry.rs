@@ -103,7 +103,7 @@ struct Run {
 
 /// The shard of a span; the first one's, if there is none, will say so.
 #[inline]
-fn owner_of(span: Option<NonNull<Span>>) -> usize {
+pub(crate) fn owner_of(span: Option<NonNull<Span>>) -> usize {
     // SAFETY: from the map, and records stay records. Of a live object's span the owner does not change.
     span.map_or(0, |span| unsafe { span.as_ref() }.owner() & (SHARDS - 1))
 }

@@ -1,10 +1,14 @@
-//! What is known without a lock of the batches that wait in a transfer cache.
+//! What is known without a lock: of the batches that wait in a transfer cache, and of where objects are at home.
 
 use tiermalloc_page_heap::RawLock;
 use tiermalloc_size_class::Class;
 use tiermalloc_sync::atomic::Ordering;
 
-use crate::Near;
+use crate::carry::owner_of;
+use crate::{Chain, Near, SpanSource};
+
+/// Objects of a chain whose home is looked for.
+const LOOKED_AT: usize = 8;
 
 impl<R: RawLock, S> Near<'_, R, S> {
     /// Batches of `class` that wait in the shard's transfer cache at this moment; one load.
@@ -34,6 +38,33 @@ impl<R: RawLock, S> Near<'_, R, S> {
     }
 }
 
+impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
+    /// Whether the first few objects of a chain are the shard's own: those of others go home to each of them, under their locks.
+    ///
+    /// Cost: a load while there is one shard; else the span of eight objects.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
+    #[cold]
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
+    pub unsafe fn is_own(self, chain: Chain) -> bool {
+        let mut object = chain.head;
+        if self.central.log() == 0 {
+            return true;
+        }
+        for _ in 0..chain.count.min(LOOKED_AT) {
+            if object.is_null() || owner_of(self.central.source.span_of(object as usize)) != self.at
+            {
+                return false;
+            }
+            // SAFETY: the object is the chain's.
+            object = unsafe { Chain::next(object) };
+        }
+        true
+    }
+}
+
 #[cfg(all(test, not(tiermalloc_loom)))]
 mod tests {
     use tiermalloc_page_heap::{OsPages, PageHeap, Span};
@@ -60,6 +91,36 @@ mod tests {
         assert_eq!(busy(), [true, false, false]);
         drop(spans);
         assert_eq!(busy(), [false; 3]);
+    }
+
+    #[test]
+    fn objects_are_their_shards_own() {
+        static MAP: PageMap<Span> = PageMap::new();
+        static CENTRAL: CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>> =
+            CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+        let class = Class::from_id(3).unwrap();
+        let (first, second) = (CENTRAL.near(0), CENTRAL.near(0));
+        let mut batch = first.fetch(class, class.batch());
+        // SAFETY: it was fetched, and is not used otherwise.
+        unsafe { assert!(second.is_own(batch), "there is one shard") };
+        CENTRAL.widen(2);
+        let (first, second) = (CENTRAL.near(0), CENTRAL.near(1));
+        // SAFETY: as above.
+        unsafe { assert_eq!((first.is_own(batch), second.is_own(batch)), (true, false)) };
+        let theirs = second.fetch(class, 1);
+        // SAFETY: as above.
+        unsafe {
+            assert_eq!((first.is_own(theirs), second.is_own(theirs)), (false, true));
+            let own = batch.pop().unwrap();
+            // One of another shard's, behind one of its own.
+            let mut both = theirs;
+            both.push(own);
+            assert_eq!((first.is_own(both), second.is_own(both)), (false, false));
+            assert_eq!(both.pop(), Some(own));
+            batch.push(own);
+            first.store(class, batch).unwrap();
+            second.store(class, both).unwrap();
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! # How much a thread may keep
 //!
 //! - A bin has a *capacity* in objects. It starts at nothing and doubles with each refill or overflow
-//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away. The first refill
+//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away, down to two. The first refill
 //!   fetches one object; of those smaller than a cache line eight, whose lines are the thread's own then.
 //! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
 //!   pieces from a [`Budget`] that all threads share, and is at most a quarter of what stands behind the
@@ -22,6 +22,11 @@
 //! - What a bin has not needed for a while goes back: every so many slow steps the whole list is put
 //!   *aside*; the bin takes objects back from there as it needs them, and what is still aside at the
 //!   next such step is exactly what lay below the bin's low-water mark.
+//!
+//! # Order
+//!
+//! Lists give out what was freed in the order in which it was freed. Where more lies idle than a processor has at hand, a long
+//! run of frees is looked at: batches that lie in no order go to their spans, out of which objects come in order of address.
 //!
 //! # Invariants
 //! - T1: `room = capacity - objects in list - objects aside`, for each bin.
@@ -98,6 +103,15 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
+    /// Whether a batch would [go home](Self::send_home) past nobody else: `false` where others would have to wait for it.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
+    unsafe fn is_own(&self, batch: Chain) -> bool {
+        let _ = batch;
+        true
+    }
+
     /// Batches of `class` that wait here as they are for somebody who wants one, a moment old: while there are few, somebody
     /// else may be taking them. None where nobody says, or somebody is at work where they would [go](Self::send_home); then none goes
     /// home for lying in no order.
@@ -161,6 +175,11 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
         unsafe { self.central().store_to_spans(class, chain) }
     }
     #[inline]
+    unsafe fn is_own(&self, batch: Chain) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { Near::is_own(*self, batch) }
+    }
+    #[inline]
     fn waiting(&self, class: Class) -> usize {
         if self.is_busy(class) { 0 } else { Near::waiting(*self, class) }
     }
@@ -202,6 +221,11 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.store_to_spans(class, chain) }
+    }
+    #[inline]
+    unsafe fn is_own(&self, batch: Chain) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.near(0).is_own(batch) }
     }
     #[inline]
     fn waiting(&self, class: Class) -> usize {

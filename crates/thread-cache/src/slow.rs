@@ -199,7 +199,7 @@ impl ThreadCache {
             // SAFETY: the objects are ours.
             unsafe {
                 let chain = self.take_off(class, batch)?;
-                match is_scattered(class, chain)? {
+                match is_scattered(class, chain)? && source.is_own(chain) {
                     true => source.send_home(class, chain)?,
                     false => source.store(class, chain)?,
                 }

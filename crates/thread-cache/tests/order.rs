@@ -256,3 +256,28 @@ fn settles(source: &impl ObjectSource, class: Class, count: usize) {
     all.into_iter().for_each(|object| thread.free(class, object));
     thread.retire().unwrap();
 }
+
+#[test]
+fn what_others_shards_are_home_to_stays_in_batches() {
+    type Central = CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>>;
+    static MAP: PageMap<Span> = PageMap::new();
+    static CENTRAL: Central = CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+    CENTRAL.widen(2);
+    let (class, count) = (class_of_size(48), 100_000);
+    let (budget, registry) = (plenty(), Registry::new());
+    let (near, far) = (CENTRAL.near(0), CENTRAL.near(1));
+    for (source, mixed) in [(far, true), (near, false)] {
+        let maker = Thread::new(&near, &budget, &registry);
+        let thread = Thread::new(&source, &budget, &registry);
+        let room: Vec<_> = (0..BIN).map(|_| thread.alloc(class)).collect();
+        let all: Vec<_> = (0..count).map(|_| maker.alloc(class)).collect();
+        scattered(count).for_each(|n| thread.free(class, all[n]));
+        let waits = CENTRAL.stats(class).transfer * class.size();
+        // All but what the bins have, or as much as has to wait before order counts.
+        assert_eq!(waits > MUCH + 10_000 * 48, mixed, "{waits}");
+        room.into_iter().for_each(|object| thread.free(class, object));
+        maker.retire().unwrap();
+        thread.retire().unwrap();
+        CENTRAL.drain(class, usize::MAX).unwrap();
+    }
+}
