@@ -23,7 +23,7 @@ impl<R: RawLock, S> Near<'_, R, S> {
         self.waiting(class) > 0
     }
 
-    /// Whether somebody is at the spans of `class` at this moment; one load. Who need not go there may leave it at that: on the way
+    /// Whether somebody is at the spans of `class` at this moment; one load, with this workspace's locks. Who need not go there may leave it at that: on the way
     /// home objects are looked at one by one, and others wait meanwhile.
     #[inline]
     pub fn is_busy(self, class: Class) -> bool {
@@ -117,6 +117,19 @@ mod tests {
             both.push(own);
             assert_eq!((first.is_own(both), second.is_own(both)), (false, false));
             assert_eq!(both.pop(), Some(own));
+            // Behind as many as are looked at it is not seen.
+            for place in [LOOKED_AT - 1, LOOKED_AT] {
+                let mut taken = [core::ptr::null_mut(); LOOKED_AT];
+                for slot in taken.iter_mut().take(place) {
+                    *slot = batch.pop().unwrap();
+                    both.push(*slot);
+                }
+                assert_eq!(first.is_own(both), place == LOOKED_AT);
+                taken.iter().take(place).rev().for_each(|&object| {
+                    assert_eq!(both.pop(), Some(object));
+                    batch.push(object);
+                });
+            }
             batch.push(own);
             first.store(class, batch).unwrap();
             second.store(class, both).unwrap();

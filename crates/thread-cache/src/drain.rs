@@ -72,7 +72,10 @@ impl ThreadCache {
                 let rest = cut(class, head, part)?;
                 ends_with(class, rest, left)?;
                 let chain = Chain { head, count: part };
-                match self.is_to_lie_in_order(class, source) && is_scattered(class, chain)? {
+                match self.is_to_lie_in_order(class, source)
+                    && is_scattered(class, chain)?
+                    && source.is_own(chain)
+                {
                     true => source.send_home(class, chain)?,
                     false => source.store(class, chain)?,
                 }

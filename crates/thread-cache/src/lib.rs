@@ -9,7 +9,7 @@
 //! # How much a thread may keep
 //!
 //! - A bin has a *capacity* in objects. It starts at nothing and doubles with each refill or overflow
-//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away, down to two. The first refill
+//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away while there are three. The first refill
 //!   fetches one object; of those smaller than a cache line eight, whose lines are the thread's own then.
 //! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
 //!   pieces from a [`Budget`] that all threads share, and is at most a quarter of what stands behind the
@@ -25,8 +25,9 @@
 //!
 //! # Order
 //!
-//! Lists give out what was freed in the order in which it was freed. Where more lies idle than a processor has at hand, a long
-//! run of frees is looked at: batches that lie in no order go to their spans, out of which objects come in order of address.
+//! Lists give out what was freed in the order of the frees, backwards. Where more lies idle than a processor has at hand, long runs
+//! of frees are looked at, and what was aside: batches that lie in no order go to their spans, out of which objects come in
+//! order of address.
 //!
 //! # Invariants
 //! - T1: `room = capacity - objects in list - objects aside`, for each bin.
@@ -103,7 +104,8 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
-    /// Whether a batch would [go home](Self::send_home) past nobody else: `false` where others would have to wait for it.
+    /// Whether a batch, by its first few objects, [goes home](Self::send_home) without the locks of those that others are near to;
+    /// `false` where they might have to wait.
     ///
     /// # Safety
     /// The chain owns its objects.
@@ -113,8 +115,8 @@ pub unsafe trait ObjectSource {
     }
 
     /// Batches of `class` that wait here as they are for somebody who wants one, a moment old: while there are few, somebody
-    /// else may be taking them. None where nobody says, or somebody is at work where they would [go](Self::send_home); then none goes
-    /// home for lying in no order.
+    /// else may be taking them. With 0, which is the default, none [goes home](Self::send_home) for lying in no order; of a shard it is
+    /// 0 as well while somebody is at the spans of the class, unlike [`Near::waiting`].
     fn waiting(&self, class: Class) -> usize {
         let _ = class;
         0

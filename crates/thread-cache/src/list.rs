@@ -17,7 +17,7 @@ const MUCH: usize = 2 << 20;
 
 /// Objects that are looked at to see whether a list lies in order; batches of fewer are never said not to.
 const LOOKED_AT: usize = 16;
-/// Of them so many may lie far from the one before, less one: where a span ends, its list goes on in another one.
+/// From so many on that lie far from the one before a list is scattered; one is the end of a span.
 const JUMPS: usize = 2;
 /// What is not further apart than that is near (bytes).
 const NEAR: usize = PAGE_SIZE;
@@ -26,7 +26,7 @@ impl ThreadCache {
     /// Whether batches of a class that go to the source are better taken apart if they are [scattered](is_scattered): more of it
     /// waits there than anybody has use for, and more of all classes than a processor has at hand.
     ///
-    /// Lists keep the order in which objects were freed: what a program scatters, lists give out again, and the next run of
+    /// Lists give out objects in the order of the frees, backwards: what a program scatters comes scattered again, and the next run of
     /// frees scatters it further, whereas out of spans objects come in order of address. But the way home costs several times as
     /// much, and whoever waits for a batch would not have it.
     #[inline]
@@ -41,7 +41,7 @@ impl ThreadCache {
 /// and each few objects are another page.
 ///
 /// # Errors
-/// The chain ends before it should: somewhere in it is a circle, which an object freed twice makes of it.
+/// The chain ends among those that are looked at: there was a circle, which an object freed twice makes of it.
 ///
 /// # Safety
 /// The chain owns its objects.
@@ -68,7 +68,7 @@ pub(crate) unsafe fn is_scattered(class: Class, chain: Chain) -> Result<bool, Mi
 /// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
 ///
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
-/// freed twice makes the list run in circles; a circle within these objects is seen (Brent, "An
+/// freed twice makes the list run in circles; a circle that a mark lies in is seen, and of any other the rest ends early (Brent, "An
 /// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
 /// at powers of two, here at every second one and at the last); so is the early end of a list that was
 /// cut inside a circle before. A pointer into an object is seen if it is less aligned than the objects are.

@@ -18,7 +18,7 @@ const SHARE: usize = 4;
 const LEAST_SHARE: usize = 4096 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
-/// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
+/// Overflows in a row, a long run of frees, of which each further one takes a batch of a bin's capacity while there are three.
 const PATIENCE: u8 = 16;
 /// Slow steps between two scavenges.
 pub(crate) const STEPS: u32 = 4096;
@@ -152,7 +152,7 @@ impl ThreadCache {
         rare
     }
 
-    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time.
+    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time, to two and a part.
     ///
     /// # Safety
     /// The cache is the calling thread's own.

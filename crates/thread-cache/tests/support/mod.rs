@@ -44,6 +44,8 @@ pub struct Books {
     pub waits: usize,
     /// Bytes that it says it holds.
     pub holds: usize,
+    /// Whether it says that batches are somebody else's.
+    pub foreign: bool,
     /// Objects of the store that was cut off before it was done.
     pub lost: Vec<usize>,
     /// Times that a cache has asked the source to look after itself.
@@ -75,6 +77,7 @@ impl Objects {
             homes: Vec::new(),
             waits: 0,
             holds: 0,
+            foreign: false,
             lost: Vec::new(),
             tends: 0,
             ways: Vec::new(),
@@ -241,6 +244,10 @@ unsafe impl ObjectSource for Objects {
         }
         // SAFETY: passed on to the caller.
         unsafe { self.store(class, chain) }
+    }
+
+    unsafe fn is_own(&self, _: Chain) -> bool {
+        !self.books().foreign
     }
 
     fn waiting(&self, _: Class) -> usize {
