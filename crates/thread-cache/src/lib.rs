@@ -9,7 +9,7 @@
 //! # How much a thread may keep
 //!
 //! - A bin has a *capacity* in objects. It starts at nothing and doubles with each refill or overflow
-//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away while there are three. The first refill
+//!   up to a batch; then a refill adds a batch, and overflow after overflow takes one away. The first refill
 //!   fetches one object; of those smaller than a cache line eight, whose lines are the thread's own then.
 //! - The capacities of all bins, in bytes, stay within the thread's *limit*; the limit is claimed in
 //!   pieces from a [`Budget`] that all threads share, and is at most a quarter of what stands behind the

@@ -18,8 +18,10 @@ const SHARE: usize = 4;
 const LEAST_SHARE: usize = 4096 * 1024;
 /// Most objects that a bin may be given room for.
 const MAX_CAPACITY: usize = 8192;
-/// Overflows in a row, a long run of frees, of which each further one takes a batch of a bin's capacity while there are three.
+/// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
 const PATIENCE: u8 = 16;
+/// Beside the count of overflows: the bin was refilled at one time. Who only frees has no use for order.
+const REFILLED: u8 = 128;
 /// Slow steps between two scavenges.
 pub(crate) const STEPS: u32 = 4096;
 /// Bytes of a cache line.
@@ -51,7 +53,7 @@ impl ThreadCache {
         registry: &Registry<R>,
     ) -> Result<*mut u8, Misuse> {
         let id = class.id();
-        self.overflows[id].set(0);
+        self.overflows[id].set(REFILLED);
         self.slow_step(source, budget)?;
         // A scavenge may have put the list aside, and what is aside comes first.
         if self.aside_len[id].get() > 0 {
@@ -107,10 +109,10 @@ impl ThreadCache {
             return Err(Misuse::DoubleFree(object, class));
         }
         let capacity = self.capacity[id].get() as usize;
-        if capacity == 0 && class.size() < LINE && self.overflows[id].get() == 0 {
+        if capacity == 0 && class.size() < LINE && self.overflows[id].get() & !REFILLED == 0 {
             // The first object of its class here is somebody else's: its cache line may hold others of
             // theirs, and goes from processor to processor if it is handed out here.
-            self.overflows[id].set(1);
+            self.overflows[id].set(self.overflows[id].get() + 1);
             // SAFETY: passed on to the caller.
             return unsafe { store_one(class, object, source) };
         }
@@ -152,7 +154,7 @@ impl ThreadCache {
         rare
     }
 
-    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time, to two and a part.
+    /// Sends what is aside away, or a batch; after several such in a row the bin shrinks each time.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -163,16 +165,15 @@ impl ThreadCache {
             if self.aside_len[id].get() > 0 {
                 return self.flush_aside(class, source).map(|_| ());
             }
-            let overflows = self.overflows[id].get() + 1;
+            let before = self.overflows[id].get();
             let batch = class.batch();
-            self.overflows[id].set(overflows.min(PATIENCE));
-            let capacity = self.capacity[id].get() as usize;
-            if overflows >= PATIENCE {
-                // Who only frees has room for a batch, and no use for order; who has allocated keeps room for two.
-                if capacity >= 2 * batch && self.is_to_lie_in_order(class, source) {
+            if before & !REFILLED < PATIENCE - 1 {
+                self.overflows[id].set(before + 1);
+            } else {
+                if before >= REFILLED && self.is_to_lie_in_order(class, source) {
                     return self.make_room_in_long_run(class, source);
                 }
-                if capacity >= 3 * batch {
+                if self.capacity[id].get() as usize >= 2 * batch {
                     self.flush(class, batch, source)?;
                     self.shrink(class, batch);
                 }
@@ -194,7 +195,7 @@ impl ThreadCache {
         source: &impl ObjectSource,
     ) -> Result<(), Misuse> {
         let batch = class.batch();
-        let shrinks = self.capacity[class.id()].get() as usize >= 3 * batch;
+        let shrinks = self.capacity[class.id()].get() as usize >= 2 * batch;
         for _ in 0..1 + usize::from(shrinks) {
             // SAFETY: the objects are ours.
             unsafe {
