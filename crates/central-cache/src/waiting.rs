@@ -23,8 +23,8 @@ impl<R: RawLock, S> Near<'_, R, S> {
         self.waiting(class) > 0
     }
 
-    /// Whether somebody is at the spans of `class` at this moment; one load, with this workspace's locks. Who need not go there may leave it at that: on the way
-    /// home objects are looked at one by one, and others wait meanwhile.
+    /// Whether somebody is at the spans of `class` at this moment; one load, with this workspace's locks. Who need not go
+    /// there may leave it at that: on the way home objects are looked at one by one, and others wait meanwhile.
     #[inline]
     pub fn is_busy(self, class: Class) -> bool {
         #[cfg(not(tiermalloc_loom))]

@@ -20,7 +20,8 @@ const LEAST_SHARE: usize = 4096 * 1024;
 const MAX_CAPACITY: usize = 8192;
 /// Overflows in a row, a long run of frees, of which each further one makes a bin's capacity shrink by a batch.
 const PATIENCE: u8 = 16;
-/// Beside the count of overflows: the bin was refilled at one time. Who only frees has no use for order.
+/// Beside the count of overflows: the bin was refilled at one time, by this thread or one that had the cache before. Who only
+/// frees has no use for order.
 const REFILLED: u8 = 128;
 /// Slow steps between two scavenges.
 pub(crate) const STEPS: u32 = 4096;
