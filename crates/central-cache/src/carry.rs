@@ -221,6 +221,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
 
     /// Takes objects out of the shard's spans, and says whether the last of them is all zero.
     #[inline]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn take(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
         let per_class = &self.shard().classes[class.id()];
         let mut zeroed = false;
@@ -266,7 +267,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     fn take_fresh(self, class: Class, wanted: usize, gathered: &mut Gathered) -> bool {
         let Some(span) = self.span_for(class) else { return false };
         // SAFETY: nobody else has the span.
-        unsafe { span.as_ref() }.set_owner(self.at);
+        unsafe { span.as_ref() }.set_owner(self.at());
         let per_class = &self.shard().classes[class.id()];
         let mut spans = per_class.spans.lock();
         // SAFETY: a fresh span of this class.
@@ -306,11 +307,11 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let mut spans = per_class.spans.lock();
         spans.stores += stores;
         for (run, objects) in homing.runs() {
-            if run.owner != self.at {
+            if run.owner != self.at() {
                 continue;
             }
             let first = objects.first().copied().unwrap_or(ptr::null_mut());
-            let Some(span) = home(class, first, run.span, self.at) else {
+            let Some(span) = home(class, first, run.span, self.at()) else {
                 wrong = Err(Misuse::Foreign(first, class));
                 break;
             };
@@ -360,7 +361,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             while owners != 0 {
                 let owner = owners.trailing_zeros() as usize;
                 owners &= owners - 1;
-                let shard = Near { central: self, at: owner };
+                let shard = Near::of_shard(self, owner);
                 // SAFETY: the objects are the caller's.
                 unsafe { shard.bring_home(class, &homing, core::mem::take(&mut uncounted))? };
             }

@@ -7,6 +7,7 @@ use tiermalloc_size_class::Class;
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex, force_unlock, leak_locked};
 
+use crate::lane;
 use crate::shard::{Near, SHARDS, Shard, is_used};
 use crate::transfer;
 use crate::{Chain, SpanSource};
@@ -35,6 +36,14 @@ pub struct ClassStats {
     pub transfer: usize,
 }
 
+/// How many shards are in use: only ever grows. All zero is one.
+struct Width {
+    /// The binary logarithm.
+    log: AtomicU32,
+    /// What of somebody's number says which shard he is near to.
+    mask: AtomicUsize,
+}
+
 /// The central cache; see the crate's documentation. `R` is the lock, `S` the source of spans.
 ///
 /// It begins with one shard, and all functions here that move objects are those of that one; who has
@@ -44,8 +53,7 @@ pub struct CentralCache<R: RawLock, S> {
     pub(crate) shards: [Shard<R>; SHARDS],
     #[cfg(tiermalloc_loom)]
     pub(crate) shards: std::vec::Vec<Shard<R>>,
-    /// The binary logarithm of the number of shards in use: only ever grows.
-    log: CachePadded<AtomicU32>,
+    width: CachePadded<Width>,
     /// Bytes in all transfer caches, as far as the shards have said.
     pub(crate) noted: CachePadded<AtomicUsize>,
     /// Held while the number of shards changes, and over a fork.
@@ -62,7 +70,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
     pub const fn new(source: S) -> Self {
         Self {
             shards: [const { Shard::new() }; SHARDS],
-            log: CachePadded::new(AtomicU32::new(0)),
+            width: CachePadded::new(Width { log: AtomicU32::new(0), mask: AtomicUsize::new(0) }),
             noted: CachePadded::new(AtomicUsize::new(0)),
             widening: Mutex::new(()),
             source,
@@ -74,7 +82,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
     pub fn new(source: S) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Shard::new()).collect(),
-            log: CachePadded::new(AtomicU32::new(0)),
+            width: CachePadded::new(Width { log: AtomicU32::new(0), mask: AtomicUsize::new(0) }),
             noted: CachePadded::new(AtomicUsize::new(0)),
             widening: Mutex::new(()),
             source,
@@ -90,7 +98,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
     #[inline]
     pub(crate) fn log(&self) -> u32 {
         // Relaxed: a number; a shard needs no preparation.
-        self.log.load(Ordering::Relaxed)
+        self.width.log.load(Ordering::Relaxed)
     }
 
     /// Shards in use: a power of two, 1 to [`SHARDS`].
@@ -107,7 +115,8 @@ impl<R: RawLock, S> CentralCache<R, S> {
         let log = shards.clamp(1, SHARDS).ilog2();
         if log > self.log() {
             let _widening = self.widening.lock();
-            self.log.fetch_max(log, Ordering::Relaxed);
+            self.width.log.fetch_max(log, Ordering::Relaxed);
+            self.width.mask.fetch_or((1 << log) - 1, Ordering::Relaxed);
             // Nobody has left word of that while there was one shard.
             for class in Class::all().filter(|&class| is_used(class)) {
                 let per_class = &self.shards[0].classes[class.id()];
@@ -116,10 +125,13 @@ impl<R: RawLock, S> CentralCache<R, S> {
         }
     }
 
-    /// The cache for somebody with that number: neighbours in number are spread over the shards.
+    /// The cache for somebody with that number: neighbours in number are spread over the shards. Of those who are near to the
+    /// same shard each has the lane of his number ([`spread`](crate::spread)); numbers up to 255 have the first one.
     #[inline]
     pub fn near(&self, number: usize) -> Near<'_, R, S> {
-        Near { central: self, at: number & (self.shards() - 1) & (SHARDS - 1) }
+        // Relaxed: a number.
+        let mask = self.width.mask.load(Ordering::Relaxed);
+        Near { central: self, at: number & (mask | lane::BITS) }
     }
 
     /// The cache, once for each shard in use.
@@ -173,13 +185,14 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub fn make_way_for_pages(&self) -> Result<(), Misuse> {
         let bound = transfer::bound_of_all(self.source.reserved_bytes());
         let most = transfer::share_of_all(bound, self.log());
-        let mut shard = self.near(0);
+        let mut at = 0;
         loop {
+            let shard = Near::of_shard(self, at);
             if shard.held_bytes() > most {
                 return shard.drain_in_turn(None);
             }
-            shard.at += 1;
-            if shard.at >> self.log() > 0 {
+            at += 1;
+            if at >> self.log() > 0 {
                 return Ok(());
             }
         }
@@ -251,7 +264,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             let per_class = &shard.shard().classes[class.id()];
             stats.transfer += per_class.transfer.lock().batches() * class.batch();
             let spans = per_class.spans.lock();
-            stats.spans += spans.spans;
+            stats.spans += spans.spans as usize;
             stats.out += spans.live;
         }
         stats

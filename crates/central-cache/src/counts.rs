@@ -121,7 +121,7 @@ fn counts_of<R: RawLock + CountsWaits>(
     // What the spans have given and got, but for what came and went by way of the transfer cache.
     let put = spans.taken - spans.live as u64;
     Some(ClassCounts {
-        spans: spans.spans,
+        spans: spans.spans as usize,
         out: spans.live,
         transfer: held * class.batch(),
         fetches: hits + spans.fetches,

@@ -17,7 +17,8 @@
 //! occupancy; objects are taken from the fullest, so that the emptiest drain and can be given back.
 //!
 //! All of this is there once for each *shard*: one, unless [`CentralCache::widen`] is called, for machines of many
-//! processors. Threads are spread over the shards by [`CentralCache::near`].
+//! processors. Threads are spread over the shards by [`CentralCache::near`]. A transfer cache keeps its batches in some
+//! *lanes*, so that who frees and who allocates beside him get their own back ([`spread`]).
 //!
 //! # Invariants
 //! - C1: an object is in one place: handed out, on one chain of the transfer cache, or free in its
@@ -37,7 +38,7 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-#[cfg(tiermalloc_loom)]
+#[cfg(any(test, tiermalloc_loom))]
 extern crate std;
 
 #[doc = include_str!("../README.md")]
@@ -49,6 +50,7 @@ mod central;
 mod chain;
 mod counts;
 mod kept;
+mod lane;
 #[cfg(tiermalloc_loom)]
 mod modelled;
 mod shard;
@@ -60,6 +62,7 @@ mod waiting;
 pub use central::{CentralCache, ClassStats, Misuse};
 pub use chain::Chain;
 pub use counts::{ClassCounts, Survey};
+pub use lane::spread;
 pub use shard::{Near, SHARDS};
 pub use tiermalloc_page_heap::{Past, RawLock};
 

@@ -16,6 +16,7 @@ use tiermalloc_sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{CachePadded, Mutex};
 
 use crate::kept::Kept;
+use crate::lane;
 use crate::spans::Spans;
 use crate::transfer::{self, Transfer};
 use crate::{CentralCache, Chain, Misuse, SpanSource};
@@ -46,14 +47,19 @@ pub(crate) struct PerClass<R: RawLock> {
     /// Batches in the transfer cache, for who has not its lock.
     pub(crate) batches: AtomicU32,
     pub(crate) transfer: Mutex<R, Transfer>,
+    /// Who is at the spans is often somebody else.
+    apart: [u8; 56],
     pub(crate) spans: Mutex<R, Spans>,
     /// Free objects in the spans, for who has not their lock; kept while there are several shards.
     pub(crate) spare: AtomicU32,
 }
 
-// Three lines, in pairs as processors fetch them. What small programs touch of the table goes by that.
+// Two lines, in pairs as processors fetch them. What small programs touch of the table goes by that.
 #[cfg(not(tiermalloc_loom))]
-const _: () = assert!(size_of::<PerClass<tiermalloc_sync::RawFutexMutex>>() == 384);
+const _: () = {
+    type Usual = PerClass<tiermalloc_sync::RawFutexMutex>;
+    assert!(core::mem::offset_of!(Usual, spans) == 128 && size_of::<Usual>() <= 256);
+};
 
 /// An entry for each class, by id.
 #[cfg(not(tiermalloc_loom))]
@@ -90,7 +96,7 @@ impl<R: RawLock> PerClass<R> {
     /// Under the lock of the spans: leaves word of how many free objects they have.
     #[inline]
     pub(crate) fn note_spare(&self, class: Class, spans: &Spans) {
-        let spare = spans.spans * class.objects() - spans.live;
+        let spare = spans.spans as usize * class.objects() - spans.live;
         // Relaxed: a hint.
         self.spare.store(spare.min(u32::MAX as usize) as u32, Ordering::Relaxed);
     }
@@ -102,6 +108,7 @@ impl<R: RawLock> PerClass<R> {
         Self {
             batches: AtomicU32::new(0),
             transfer: Mutex::new(Transfer::new()),
+            apart: [0; 56],
             spans: Mutex::new(Spans::new()),
             spare: AtomicU32::new(0),
         }
@@ -116,6 +123,7 @@ impl<R: RawLock> Shard<R> {
                 CachePadded::new(PerClass {
                     batches: AtomicU32::new(0),
                     transfer: Mutex::new(Transfer::new()),
+                    apart: [0; 56],
                     spans: Mutex::new(Spans::new()),
                     spare: AtomicU32::new(0),
                 })
@@ -149,12 +157,12 @@ impl<R: RawLock> Shard<R> {
         }
     }
 
-    /// The newest batch of the transfer cache, of which so many count as gone to the spans.
-    #[inline]
-    fn remove_batch(&self, class: Class, drained: u64) -> Option<Chain> {
+    /// The newest batch of the transfer cache for who goes near to it by that number, of which so many count as gone to the spans.
+    #[inline(always)]
+    fn remove_batch(&self, class: Class, near: usize, drained: u64) -> Option<Chain> {
         let per_class = &self.classes[class.id()];
         let mut transfer = per_class.transfer.lock();
-        let batch = transfer.remove(class)?;
+        let batch = transfer.remove(class, lane::of(near))?;
         transfer.drained += drained;
         // Relaxed: numbers. Under the lock under which they were added.
         per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);
@@ -166,6 +174,7 @@ impl<R: RawLock> Shard<R> {
 /// The central cache as it is for those who are near to one of its shards.
 pub struct Near<'a, R: RawLock, S> {
     pub(crate) central: &'a CentralCache<R, S>,
+    /// The shard, and the [lane](lane) above it.
     pub(crate) at: usize,
 }
 
@@ -185,9 +194,21 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
         self.central
     }
 
+    /// The cache near to a shard, for who has no lane of his own.
+    #[inline]
+    pub(crate) fn of_shard(central: &'a CentralCache<R, S>, at: usize) -> Self {
+        Self { central, at }
+    }
+
+    /// The number of the shard.
+    #[inline]
+    pub(crate) fn at(self) -> usize {
+        self.at & (SHARDS - 1)
+    }
+
     #[inline]
     pub(crate) fn shard(self) -> &'a Shard<R> {
-        &self.central.shards[self.at & (SHARDS - 1)]
+        &self.central.shards[self.at()]
     }
 
     /// The other shards, the nearest by number first.
@@ -229,15 +250,14 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
         }
     }
 
-    /// [`remove_batch`](Shard::remove_batch) by somebody from another shard.
-    #[inline]
+    /// A batch out of the transfer cache of another shard, if one has any.
+    #[inline(never)]
     fn steal_batch(self, class: Class) -> Option<Chain> {
-        if !self.has_batches(class) {
-            return None;
-        }
-        let batch = self.shard().remove_batch(class, 0);
-        self.note_held();
-        batch
+        self.others().filter(|other| other.has_batches(class)).find_map(|other| {
+            let batch = other.shard().remove_batch(class, other.at, 0);
+            other.note_held();
+            batch
+        })
     }
 }
 
@@ -251,13 +271,12 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn fetch(self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
-            if let Some(batch) = self.shard().remove_batch(class, 0) {
+            if let Some(batch) = self.shard().remove_batch(class, self.at, 0) {
                 self.note_held();
                 return batch;
             }
             if self.central.log() > 0 {
-                let mut others = self.others();
-                if let Some(batch) = others.find_map(|other| other.steal_batch(class)) {
+                if let Some(batch) = self.steal_batch(class) {
                     return batch;
                 }
             }
@@ -302,14 +321,14 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let (shard, log, source) = (self.shard(), self.central.log(), &self.central.source);
         let bytes = batch.count * class.size();
         // Whoever comes at the same time may see the same room: a batch for each too many, for a moment.
-        if self.held_bytes().saturating_add(bytes) > source.cache_room() >> log {
+        if self.held_bytes() + bytes > source.cache_room() >> log {
             return false;
         }
         let bound = transfer::bound(source.reserved_bytes() >> log);
         let per_class = &shard.classes[class.id()];
         let mut transfer = per_class.transfer.lock();
         // SAFETY: passed on to the caller.
-        if !unsafe { transfer.insert(class, batch, bound) } {
+        if !unsafe { transfer.insert(class, batch, lane::of(self.at), bytes, bound) } {
             return false;
         }
         // Relaxed: numbers. Under the lock, so that nobody takes them off before.
@@ -442,7 +461,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     pub fn drain(self, class: Class, batches: usize) -> Result<usize, Misuse> {
         let mut objects = 0;
         for _ in 0..batches {
-            let Some(batch) = self.shard().remove_batch(class, 1) else { break };
+            let Some(batch) = self.shard().remove_batch(class, self.at, 1) else { break };
             self.note_held();
             objects += batch.count;
             // SAFETY: the batch is ours.

@@ -46,7 +46,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub unsafe fn put_one(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         let (shard, span) = self.home_of(object);
         let mut spans = shard.shard().classes[class.id()].spans.lock();
-        let span = expect_home(class, object, (span, shard.at))?;
+        let span = expect_home(class, object, (span, shard.at()))?;
         // SAFETY: a span of this class, under its lock.
         unsafe {
             spans.stores += 1;
@@ -68,7 +68,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     pub fn check_live(&self, class: Class, object: *mut u8) -> Result<(), Misuse> {
         let (shard, span) = self.home_of(object);
         let _spans = shard.shard().classes[class.id()].spans.lock();
-        let span = expect_home(class, object, (span, shard.at))?;
+        let span = expect_home(class, object, (span, shard.at()))?;
         // SAFETY: a span of this class, under its lock.
         refused(unsafe { span.as_ref().probe_object(object as usize) }, class, object)
     }

@@ -23,9 +23,9 @@ const LINES: usize = 8;
 pub(crate) struct Spans {
     heads: [*mut Span; GROUPS],
     /// Bit `g`: list `g` is not empty.
-    nonempty: u8,
+    nonempty: u32,
     /// Spans of the class, full ones included.
-    pub(crate) spans: usize,
+    pub(crate) spans: u32,
     /// Objects handed out, to threads and to the transfer cache.
     pub(crate) live: usize,
     /// Objects in the spans that have been handed out at one time.
@@ -197,7 +197,7 @@ impl Spans {
                 at = span.next.get();
             }
         }
-        survey.by_eighths[GROUPS] = self.spans.saturating_sub(listed);
+        survey.by_eighths[GROUPS] = (self.spans as usize).saturating_sub(listed);
         survey
     }
 

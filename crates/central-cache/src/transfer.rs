@@ -1,9 +1,10 @@
 //! The transfer cache of one class: whole batches, last in first out.
 //!
 //! A batch that a thread frees is soon allocated again, by the same thread or by another one. Here it
-//! waits as it is: taking it in and giving it out touches its first object at most. The first batches
-//! are kept by their addresses alone, all further ones in a list through the second words of their first
-//! objects, so that there may be as many as the heap has.
+//! waits as it is, in a list through the second words of first objects, so that there may be as many as the heap has.
+//! Who frees and who allocates may be the same thread, with another one doing so beside it: what one has had in its processor's
+//! cache should not go to the other. Therefore there are some lists, the *lanes*, over which the threads are spread. Each takes what it has put
+//! in, as long as there is any, then what others have; for all else the lanes are one.
 //!
 //! How much a class may hold goes by the heap behind it ([`bound`]). What the classes hold together is
 //! memory that others cannot use: when a span is wanted and they hold much, some of it goes to its spans
@@ -11,18 +12,23 @@
 
 use core::ptr;
 
-use tiermalloc_size_class::Class;
+use tiermalloc_size_class::{Class, class_of};
 
 use crate::Chain;
+use crate::lane::LANES;
 
-/// Batches that are kept by their addresses; all that a class of 8 bytes, whose objects have no second
-/// word, can hold.
-pub(crate) const BATCHES: usize = if cfg!(tiermalloc_loom) { 1 } else { 25 };
+/// Batches that a class may hold under the models.
+const MODELLED: u32 = 1;
 /// Bytes that a class may hold, however small the heap: one object of the largest, and a page.
 const MIN_BYTES: usize = 264 * 1024;
 /// The same for all classes together; under the models so little that one batch is much.
 const MIN_OF_ALL: usize = if cfg!(tiermalloc_loom) { 1 } else { 1024 * 1024 };
 const PART_OF_ALL: usize = 16;
+/// The class whose objects have no second word.
+const ONE_WORD: usize = match class_of(8, 8) {
+    Some(class) if class.size() == 8 => class.id(),
+    _ => panic!("the least class is of 8 bytes"),
+};
 
 /// Bytes that each class may hold where so many stand behind the source of spans: all of them. What is freed in long runs
 /// comes back in long runs, and others get what they need of it in good time.
@@ -51,9 +57,8 @@ pub(crate) struct Transfer {
     /// Batches taken in since the start, and those of them that went on to the spans.
     pub(crate) inserted: u64,
     pub(crate) drained: u64,
-    heads: [*mut u8; BATCHES],
-    /// The newest of those that `heads` has no room for.
-    rest: *mut u8,
+    /// The newest batch of each lane.
+    newest: [*mut u8; LANES],
 }
 
 // SAFETY: the objects belong to whoever holds the lock.
@@ -61,57 +66,72 @@ unsafe impl Send for Transfer {}
 
 impl Transfer {
     pub(crate) const fn new() -> Self {
-        Self {
-            used: 0,
-            low_water: 0,
-            inserted: 0,
-            drained: 0,
-            heads: [ptr::null_mut(); BATCHES],
-            rest: ptr::null_mut(),
-        }
+        Self { used: 0, low_water: 0, inserted: 0, drained: 0, newest: [ptr::null_mut(); LANES] }
     }
 
-    /// Takes a whole batch in, unless the cache is full or would hold more than `bound` bytes; one batch
+    /// Takes a whole batch of so many bytes into a lane, unless the cache would hold more than `bound` bytes; one batch
     /// it takes in any case.
     ///
     /// # Safety
     /// The batch owns its objects.
-    #[inline]
-    pub(crate) unsafe fn insert(&mut self, class: Class, batch: Chain, bound: usize) -> bool {
-        debug_assert_eq!(batch.count, class.batch());
-        let used = self.used as usize;
-        let bytes = (used + 1) * batch.count * class.size();
-        if bytes > bound && used > 0 {
+    #[inline(always)]
+    pub(crate) unsafe fn insert(
+        &mut self,
+        class: Class,
+        batch: Chain,
+        lane: usize,
+        bytes: usize,
+        bound: usize,
+    ) -> bool {
+        debug_assert_eq!((batch.count, bytes), (class.batch(), class.batch() * class.size()));
+        let bytes = (self.used as usize + 1) * bytes;
+        if bytes > bound && self.used > 0 || cfg!(tiermalloc_loom) && self.used == MODELLED {
             return false;
         }
-        if used < BATCHES {
-            self.heads[used] = batch.head;
-        } else if class.size() >= 16 && !cfg!(tiermalloc_loom) {
-            // SAFETY: the object is ours, and has a second word.
-            unsafe { second_word(batch.head).write(self.rest) };
-            self.rest = batch.head;
-        } else {
-            return false;
-        }
+        let newest = &mut self.newest[lane % LANES];
+        // SAFETY: the batch is ours.
+        unsafe { next_batch(class, batch.head).write(*newest) };
+        *newest = batch.head;
         self.used += 1;
         self.inserted += 1;
         true
     }
 
-    /// Gives the newest batch out.
-    #[inline]
-    pub(crate) fn remove(&mut self, class: Class) -> Option<Chain> {
-        self.used = self.used.checked_sub(1)?;
+    /// Gives the newest batch of a lane out, or one of another lane.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, class: Class, lane: usize) -> Option<Chain> {
+        if self.used == 0 {
+            return None;
+        }
+        let mut lane = lane % LANES;
+        let mut head = self.newest[lane];
+        if head.is_null() {
+            // Of two threads the other one.
+            lane ^= 1;
+            head = self.newest[lane];
+            if head.is_null() {
+                lane = self.other_lane()?;
+                head = self.newest[lane];
+            }
+        }
+        self.used -= 1;
         self.low_water = self.low_water.min(self.used);
-        let head = if self.used as usize >= BATCHES {
-            let newest = self.rest;
-            // SAFETY: a batch behind `heads` is on the list, linked through its second word.
-            self.rest = unsafe { second_word(newest).read() };
-            newest
-        } else {
-            self.heads[self.used as usize]
-        };
+        // SAFETY: a batch on the list, linked when it came.
+        unsafe {
+            let next = next_batch(class, head);
+            self.newest[lane] = next.read();
+            if class.id() == ONE_WORD {
+                next.write(ptr::null_mut());
+            }
+        }
         Some(Chain { head, count: class.batch() })
+    }
+
+    /// One that has a batch: one of them, unless a program has written to what it has freed.
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    fn other_lane(&self) -> Option<usize> {
+        self.newest.iter().position(|newest| !newest.is_null())
     }
 
     /// Starts a new period and says how many batches nobody has wanted in the last one.
@@ -126,10 +146,35 @@ impl Transfer {
     }
 }
 
-/// The second word of a free object of at least 16 bytes.
+/// Where a batch that waits names the next one: in the second word of its first object, or behind its last one where objects have one word.
+///
+/// # Safety
+/// The batch from `head` on owns its objects, and ends with a null or such a name.
 #[inline]
-fn second_word(object: *mut u8) -> *mut *mut u8 {
-    object.wrapping_add(size_of::<*mut u8>()).cast()
+unsafe fn next_batch(class: Class, head: *mut u8) -> *mut *mut u8 {
+    match class.id() != ONE_WORD {
+        true => head.wrapping_add(size_of::<*mut u8>()).cast(),
+        // SAFETY: passed on to the caller.
+        false => unsafe { last_link(class, head) },
+    }
+}
+
+/// # Safety
+/// As for [`next_batch`].
+#[cold]
+#[inline(never)]
+unsafe fn last_link(class: Class, head: *mut u8) -> *mut *mut u8 {
+    let mut last = head;
+    for _ in 1..class.batch() {
+        // SAFETY: passed on to the caller.
+        let next = unsafe { Chain::next(last) };
+        if next.is_null() {
+            // It is shorter by now: its objects have been freed once more.
+            break;
+        }
+        last = next;
+    }
+    last.cast()
 }
 
 #[cfg(all(test, not(tiermalloc_loom)))]

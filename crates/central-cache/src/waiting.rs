@@ -54,7 +54,8 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
             return true;
         }
         for _ in 0..chain.count.min(LOOKED_AT) {
-            if object.is_null() || owner_of(self.central.source.span_of(object as usize)) != self.at
+            if object.is_null()
+                || owner_of(self.central.source.span_of(object as usize)) != self.at()
             {
                 return false;
             }

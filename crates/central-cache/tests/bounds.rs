@@ -10,7 +10,7 @@ use support::{
     Cache, KIB, MIB, Spans, chain_of, class_of_size, empty_of_all, fetch_all, fetch_one, held,
     objects, store_batches, store_near, with_cache, with_shards,
 };
-use tiermalloc_central_cache::{CentralCache, SpanSource};
+use tiermalloc_central_cache::{CentralCache, SpanSource, spread};
 use tiermalloc_page_heap::Span;
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, MAX_SIZE, by_size};
@@ -45,8 +45,7 @@ fn empty(cache: &Cache<'_>, class: Class) {
 fn every_class_may_hold_264_kib_however_small_the_heap() {
     with_cache(|cache| {
         for class in by_size() {
-            let fits = 264 * KIB / (class.batch() * class.size());
-            let room = if class.size() == 8 { 25 } else { fits };
+            let room = 264 * KIB / (class.batch() * class.size());
             assert_eq!(fill(cache, class, room + 1), room, "{class:?}");
             empty(cache, class);
         }
@@ -86,13 +85,13 @@ fn what_a_class_holds_beyond_a_bound_that_has_sunk_stays_and_no_more_comes() {
 fn batches_without_number_come_back_the_newest_first() {
     with_cache(|cache| {
         cache.source().reserve(usize::MAX);
-        // Of the smallest ones that have a second word, and of others.
-        for class in [16, 24, 208, 3072].map(class_of_size) {
+        // Of those that have one word, of the smallest ones that have two, and of others.
+        for class in [8, 16, 24, 208, 3072].map(class_of_size) {
             let batch = class.batch();
             let all = fetch_all(cache, class, 120 * batch);
             let mut left: Vec<&[*mut u8]> = all.chunks(batch).collect();
             let mut stack: Vec<&[*mut u8]> = Vec::new();
-            // Up and down past the 28 that have places of their own, and to nothing.
+            // Up and down, and to nothing.
             for (up, down) in [(27, 2), (3, 1), (2, 3), (40, 30), (60, 40), (10, 66), (33, 0)] {
                 for _ in 0..up {
                     let objects = left.pop().unwrap();
@@ -115,12 +114,49 @@ fn batches_without_number_come_back_the_newest_first() {
 }
 
 #[test]
-fn a_class_of_one_word_stops_at_25_batches_however_large_the_heap() {
+fn each_gets_his_own_batches_back_and_then_those_of_others() {
     with_cache(|cache| {
-        cache.source().reserve(usize::MAX);
-        let class = class_of_size(8);
-        assert_eq!(fill(cache, class, 40), 25);
-        empty(cache, class);
+        for class in [8, 16, 3072].map(class_of_size) {
+            let batch = class.batch();
+            let all = fetch_all(cache, class, 12 * batch);
+            let batches: Vec<&[*mut u8]> = all.chunks(batch).collect();
+            // By turns, so that the newest one is not one's own.
+            for turn in 0..4 {
+                for who in 0..3 {
+                    store_near(cache.near(spread(who)), class, batches[4 * who + turn]);
+                }
+            }
+            assert_eq!(cache.stats(class).transfer, 12 * batch);
+            let get = |who| objects(cache.near(spread(who)).fetch(class, batch));
+            for turn in (0..3).rev() {
+                for who in 0..2 {
+                    assert_eq!(get(who), batches[4 * who + turn + 1], "{class:?} {who} {turn}");
+                }
+            }
+            // One each of the first two is left, and four of the third one.
+            assert_eq!([get(1), get(0)], [batches[4], batches[0]]);
+            let rest = [get(0), get(1), get(2), get(3)];
+            assert_eq!(rest, [batches[11], batches[10], batches[9], batches[8]]);
+            assert_eq!(cache.stats(class).transfer, 0);
+            all.chunks(batch).for_each(|objects| store_batches(cache, class, objects));
+            empty(cache, class);
+        }
+    });
+}
+
+#[test]
+fn what_another_one_stored_is_drained_like_ones_own() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let all = fetch_all(cache, class, 8 * class.batch());
+        for (who, batch) in all.chunks(class.batch()).enumerate() {
+            store_near(cache.near(spread(who)), class, batch);
+        }
+        let plundered = |batches| Ok(batches * class.batch());
+        assert_eq!(cache.near(spread(1)).drain(class, 3), plundered(3));
+        assert_eq!(cache.plunder(class), plundered(0), "they were wanted");
+        assert_eq!(cache.plunder(class), plundered(5));
+        assert_eq!(held(cache, class), (0, 0, 0));
     });
 }
 

@@ -46,6 +46,7 @@ extern crate std;
 #[cfg(doctest)]
 struct Readme;
 
+mod ahead;
 mod budget;
 mod cache;
 mod drain;

@@ -137,7 +137,7 @@ pub(crate) fn ends_with(class: Class, rest: *mut u8, left: usize) -> Result<(), 
 }
 
 /// What every object of a class is aligned to, given that spans are aligned to pages.
-fn alignment(class: Class) -> usize {
+pub(crate) fn alignment(class: Class) -> usize {
     let size = class.size();
     (size & size.wrapping_neg()).min(PAGE_SIZE)
 }
@@ -145,7 +145,7 @@ fn alignment(class: Class) -> usize {
 /// # Safety
 /// As for [`cut`].
 #[cold]
-unsafe fn first_misaligned(class: Class, head: *mut u8, count: usize) -> Misuse {
+pub(crate) unsafe fn first_misaligned(class: Class, head: *mut u8, count: usize) -> Misuse {
     let mut object = head;
     for _ in 1..count {
         if object as usize % alignment(class) != 0 {

@@ -3,9 +3,10 @@
 use core::ptr;
 
 use tiermalloc_central_cache::{Chain, Misuse};
-use tiermalloc_size_class::{CLASSES, Class};
+use tiermalloc_size_class::{CLASSES, Class, MAX_BATCH};
 use tiermalloc_sync::atomic::Ordering;
 
+use crate::ahead::{cut_with_names, fetch_ahead};
 use crate::list::{cut, ends_with, is_scattered};
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
 use tiermalloc_central_cache::RawLock;
@@ -73,6 +74,8 @@ impl ThreadCache {
         self.enlarge(class, more, source, budget, registry);
         let capacity = self.capacity[id].get() as usize;
         let mut chain = source.fetch(class, capacity.clamp(1, batch));
+        // SAFETY: the chain is ours.
+        unsafe { fetch_ahead(class, chain) };
         self.refills.set(self.refills.get() + 1);
         // SAFETY: the chain is ours.
         let Some(object) = (unsafe { chain.pop() }) else {
@@ -171,7 +174,7 @@ impl ThreadCache {
             if before & !REFILLED < PATIENCE - 1 {
                 self.overflows[id].set(before + 1);
             } else {
-                if before >= REFILLED && self.is_to_lie_in_order(class, source) {
+                if batch == MAX_BATCH && before >= REFILLED {
                     return self.make_room_in_long_run(class, source);
                 }
                 if self.capacity[id].get() as usize >= 2 * batch {
@@ -183,25 +186,29 @@ impl ThreadCache {
         }
     }
 
-    /// The same where order counts: batches that lie in none go home.
+    /// The same in a long run of frees: the batches will lie for some time, so they [name](cut_with_names) their objects, and
+    /// where order counts those that lie in none go home.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    #[cold]
     #[inline(never)]
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
     unsafe fn make_room_in_long_run(
         &self,
         class: Class,
         source: &impl ObjectSource,
     ) -> Result<(), Misuse> {
         let batch = class.batch();
+        let in_order = self.is_to_lie_in_order(class, source);
         let shrinks = self.capacity[class.id()].get() as usize >= 2 * batch;
         for _ in 0..1 + usize::from(shrinks) {
             // SAFETY: the objects are ours.
             unsafe {
-                let chain = self.take_off(class, batch)?;
-                match is_scattered(class, chain)? && source.is_own(chain) {
+                let chain = self.take_off(class, batch, cut_with_names)?;
+                if chain.count == 0 {
+                    break;
+                }
+                match in_order && is_scattered(class, chain)? && source.is_own(chain) {
                     true => source.send_home(class, chain)?,
                     false => source.store(class, chain)?,
                 }
@@ -226,7 +233,7 @@ impl ThreadCache {
     ) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller; what was cut off is ours.
         unsafe {
-            let chain = self.take_off(class, count)?;
+            let chain = self.take_off(class, count, cut)?;
             if chain.count > 0 { source.store(class, chain) } else { Ok(()) }
         }
     }
@@ -236,7 +243,12 @@ impl ThreadCache {
     /// # Safety
     /// The cache is the calling thread's own.
     #[inline(always)]
-    unsafe fn take_off(&self, class: Class, count: usize) -> Result<Chain, Misuse> {
+    unsafe fn take_off(
+        &self,
+        class: Class,
+        count: usize,
+        cut: unsafe fn(Class, *mut u8, usize) -> Result<*mut u8, Misuse>,
+    ) -> Result<Chain, Misuse> {
         let id = class.id();
         let listed = self.listed(class);
         let count = count.min(listed);

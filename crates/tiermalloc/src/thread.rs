@@ -6,6 +6,7 @@
 
 use core::ptr::{self, NonNull};
 
+use tiermalloc_central_cache::spread;
 use tiermalloc_sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermalloc_sync::{files, sys};
 use tiermalloc_thread_cache::ThreadCache;
@@ -136,7 +137,7 @@ fn fresh() -> Option<NonNull<ThreadCache>> {
     // Relaxed: a number.
     let place = CACHES.fetch_add(1, Ordering::Relaxed);
     // SAFETY: as above.
-    unsafe { cache.as_ref() }.set_place(place);
+    unsafe { cache.as_ref() }.set_place(spread(place));
     // A program of one thread has no use for more than one shard.
     if place > 0 {
         CENTRAL.widen(most_shards().min(place + 1));

@@ -43,13 +43,11 @@ impl Model {
         self.class.batch() * self.class.size()
     }
 
-    /// Whether the transfer cache takes one more batch: as much as the heap, or 264 KiB; the first one in any
-    /// case; and 25 where objects have no second word to link more of them by.
+    /// Whether the transfer cache takes one more batch: as much as the heap, or 264 KiB; the first one in any case.
     fn has_room(&self, shared: &Shared) -> bool {
         let used = self.transfer.len();
         let bound = shared.reserved.max(264 * KIB);
-        let fits = used == 0 || (used + 1) * self.batch_bytes() <= bound;
-        fits && (used < 25 || self.class.size() > 8)
+        used == 0 || (used + 1) * self.batch_bytes() <= bound
     }
 
     /// Whether the transfer cache holds more than all of them should.

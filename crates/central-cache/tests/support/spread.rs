@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tiermalloc_central_cache::{Misuse, SpanSource};
+use tiermalloc_central_cache::{Misuse, SpanSource, spread};
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 use super::run::SIZES;
@@ -165,7 +165,7 @@ impl<'a, 'm> Spread<'a, 'm> {
         let id = self.classes[class];
         let wanted = wanted.min(id.batch());
         let before = self.cache.stats(id);
-        let got = objects(self.cache.near(near).fetch(id, wanted));
+        let got = objects(self.cache.near(spread(near)).fetch(id, wanted));
         let now = self.cache.stats(id);
         assert!(got.len() <= wanted);
         if before.transfer > 0 && wanted == id.batch() {
@@ -184,7 +184,7 @@ impl<'a, 'm> Spread<'a, 'm> {
         self.give_up(class, &chosen);
         let before = self.cache.stats(id);
         // SAFETY: the objects are ours.
-        unsafe { self.cache.near(near).store(id, chain_of(&chosen)) }.unwrap();
+        unsafe { self.cache.near(spread(near)).store(id, chain_of(&chosen)) }.unwrap();
         let now = self.cache.stats(id);
         if now.transfer > before.transfer {
             assert_eq!((chosen.len(), now.out), (id.batch(), before.out));
@@ -218,7 +218,7 @@ impl<'a, 'm> Spread<'a, 'm> {
         let left = span.is_none_or(|span| unsafe { span.as_ref() }.live() == 0);
         if id.batch() > 1 {
             // SAFETY: the misuse is the point.
-            let twice = unsafe { cache.near(near).store(id, chain_of(&[object])) };
+            let twice = unsafe { cache.near(spread(near)).store(id, chain_of(&[object])) };
             let (double, gone) = (Misuse::DoubleFree(object, id), Misuse::Foreign(object, id));
             // Of a span that has left its class, one or the other is said.
             assert!(twice == Err(double) || left && twice == Err(gone), "{twice:?}");
@@ -231,7 +231,7 @@ impl<'a, 'm> Spread<'a, 'm> {
         match *op {
             Op::Fetch { near, class, wanted } => self.fetch(near, class, wanted),
             Op::FetchOne { near, class } => {
-                let one = cache.near(near).fetch_one(of(class));
+                let one = cache.near(spread(near)).fetch_one(of(class));
                 self.receive(class, one.iter().map(|(object, _)| object.as_ptr()).collect());
             }
             Op::TakeOne { class } => {
@@ -250,18 +250,20 @@ impl<'a, 'm> Spread<'a, 'm> {
                 }
             }
             Op::FreeTwice { near, class, which } => self.free_twice(near, class, which),
-            Op::Plunder { near, class } => drop(cache.near(near).plunder(of(class)).unwrap()),
+            Op::Plunder { near, class } => {
+                cache.near(spread(near)).plunder(of(class)).unwrap();
+            }
             Op::Drain { near, class, batches } => {
                 let before = cache.stats(of(class)).transfer;
-                let sent = cache.near(near).drain(of(class), batches).unwrap();
+                let sent = cache.near(spread(near)).drain(of(class), batches).unwrap();
                 assert_eq!(cache.stats(of(class)).transfer, before - sent);
                 assert_eq!(sent % of(class).batch(), 0);
             }
-            Op::MakeWay { near, class } => cache.near(near).make_way(of(class)).unwrap(),
-            Op::PlunderNext { near } => cache.near(near).plunder_next().unwrap(),
+            Op::MakeWay { near, class } => cache.near(spread(near)).make_way(of(class)).unwrap(),
+            Op::PlunderNext { near } => cache.near(spread(near)).plunder_next().unwrap(),
             Op::FreeIdle { near } => {
                 let before = cache.kept_bytes();
-                cache.near(near).free_idle_spans();
+                cache.near(spread(near)).free_idle_spans();
                 assert!(cache.kept_bytes() <= before);
             }
             Op::FreeKept => {

@@ -1,0 +1,53 @@
+//! Which lane of a transfer cache somebody has.
+
+/// Lists of batches that the transfer cache of a class consists of; a power of two.
+pub(crate) const LANES: usize = 4;
+/// Where a number has the lane: above all that says which shard.
+const SHIFT: u32 = 8;
+/// The bits of a number that are the lane.
+pub(crate) const BITS: usize = (LANES - 1) << SHIFT;
+
+/// The number by which the `number`-th of those who share a cache goes [near](crate::CentralCache::near) to it: each
+/// [`SHARDS`](crate::SHARDS) in a row are near to all shards there may be, and those who are near to the same one have its lanes in turn.
+#[inline]
+pub const fn spread(number: usize) -> usize {
+    // Whose numbers differ by 1, 2, 4, 8 or 16, which is how many shards there are, and by twice as much, differ in the lane.
+    let lane = (number ^ number >> 2 ^ number >> 4) % LANES;
+    number % (1 << SHIFT) | lane << SHIFT
+}
+
+/// The lane of a number; more than [`LANES`] for who has other bits above it.
+#[inline(always)]
+pub(crate) const fn of(number: usize) -> usize {
+    number >> SHIFT
+}
+
+#[cfg(all(test, not(tiermalloc_loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::SHARDS;
+
+    #[test]
+    fn who_shares_a_shard_shares_no_lane_while_there_are_lanes() {
+        for log in 0..=SHARDS.ilog2() {
+            for shard in 0..1 << log {
+                let near: Vec<usize> = (0..LANES).map(|n| spread(shard + (n << log))).collect();
+                let shards = near.iter().map(|number| number % (1 << log));
+                assert_eq!(shards.collect::<BTreeSet<_>>(), [shard].into());
+                let lanes: BTreeSet<_> = near.iter().map(|&number| of(number)).collect();
+                assert_eq!(lanes, (0..LANES).collect(), "{log} {shard}");
+            }
+        }
+    }
+
+    #[test]
+    fn however_many_there_are_a_number_is_a_shard_and_a_lane() {
+        for number in (0..5000).chain([usize::MAX]) {
+            assert_eq!(spread(number) & !BITS, number & 0xff);
+            assert!(of(spread(number)) < LANES);
+        }
+    }
+}
