@@ -13,7 +13,7 @@ pub(crate) const BITS: usize = (LANES - 1) << SHIFT;
 pub const fn spread(number: usize) -> usize {
     // Whose numbers differ by 1, 2, 4, 8 or 16, which is how many shards there are, and by twice as much, differ in the lane.
     let lane = (number ^ number >> 2 ^ number >> 4) % LANES;
-    number % (1 << SHIFT) | lane << SHIFT
+    (number % (1 << SHIFT)) | (lane << SHIFT)
 }
 
 /// The lane of a number; more than [`LANES`] for who has other bits above it.
