@@ -375,7 +375,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     #[inline]
     pub(crate) fn home_of(&self, object: *mut u8) -> (Near<'_, R, S>, *mut Span) {
         let span = self.source.span_of(object as usize);
-        (self.near(owner_of(span)), span.map_or(ptr::null_mut(), NonNull::as_ptr))
+        (Near::of_shard(self, owner_of(span)), span.map_or(ptr::null_mut(), NonNull::as_ptr))
     }
 }
 

@@ -136,7 +136,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
 
     /// The cache, once for each shard in use.
     pub fn each_shard(&self) -> impl Iterator<Item = Near<'_, R, S>> {
-        (0..self.shards()).map(|number| self.near(number))
+        (0..self.shards()).map(|at| Near::of_shard(self, at))
     }
 
     /// Bytes in all transfer caches, a moment old; a load for each shard.

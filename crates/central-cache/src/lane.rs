@@ -16,7 +16,7 @@ pub const fn spread(number: usize) -> usize {
     (number % (1 << SHIFT)) | (lane << SHIFT)
 }
 
-/// The lane of a number; more than [`LANES`] for who has other bits above it.
+/// The lane of a number that goes near to a cache, of whose higher bits nothing is left.
 #[inline(always)]
 pub(crate) const fn of(number: usize) -> usize {
     number >> SHIFT

@@ -30,9 +30,11 @@
 //! - C4: a span belongs to one shard, which its record names from before its first object is handed out until it is
 //!   freed; its object fields are under the lock of its class in that shard.
 //! - C5: a span that a shard keeps has no object handed out, and is on its list alone.
+//! - C6: of a batch that waits the list is what it was, and the second word of the first object is the next batch of its lane; of
+//!   objects of one word it is the last one's first word, which is null otherwise. A lane's last batch has a null there.
 //!
 //! Locks: per class and shard one for the transfer cache and one for the spans, per shard one for the spans that it
-//! keeps; never two at once, nor one while the source is called or an object touched. Who widens the cache has a lock
+//! keeps; never two at once, nor one while the source is called, or an object touched but for the word of C6. Who widens the cache has a lock
 //! for that, and those of the spans one after the other in it. Each class has its own
 //! cache lines.
 #![no_std]

@@ -48,7 +48,7 @@ pub(crate) struct PerClass<R: RawLock> {
     pub(crate) batches: AtomicU32,
     pub(crate) transfer: Mutex<R, Transfer>,
     /// Who is at the spans is often somebody else.
-    apart: [u8; 56],
+    apart: [u8; 48],
     pub(crate) spans: Mutex<R, Spans>,
     /// Free objects in the spans, for who has not their lock; kept while there are several shards.
     pub(crate) spare: AtomicU32,
@@ -108,7 +108,7 @@ impl<R: RawLock> PerClass<R> {
         Self {
             batches: AtomicU32::new(0),
             transfer: Mutex::new(Transfer::new()),
-            apart: [0; 56],
+            apart: [0; 48],
             spans: Mutex::new(Spans::new()),
             spare: AtomicU32::new(0),
         }
@@ -123,7 +123,7 @@ impl<R: RawLock> Shard<R> {
                 CachePadded::new(PerClass {
                     batches: AtomicU32::new(0),
                     transfer: Mutex::new(Transfer::new()),
-                    apart: [0; 56],
+                    apart: [0; 48],
                     spans: Mutex::new(Spans::new()),
                     spare: AtomicU32::new(0),
                 })
@@ -157,12 +157,28 @@ impl<R: RawLock> Shard<R> {
         }
     }
 
+    /// The batches of a transfer cache have been lost, as only a program that frees twice or writes to what it has freed can lose them: they are not waited for.
+    #[cold]
+    #[inline(never)]
+    fn forget(&self, class: Class, transfer: &mut Transfer) {
+        let bytes = transfer.batches() * class.batch() * class.size();
+        transfer.forget();
+        // Relaxed: numbers.
+        self.classes[class.id()].batches.store(0, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// The newest batch of the transfer cache for who goes near to it by that number, of which so many count as gone to the spans.
     #[inline(always)]
     fn remove_batch(&self, class: Class, near: usize, drained: u64) -> Option<Chain> {
         let per_class = &self.classes[class.id()];
         let mut transfer = per_class.transfer.lock();
-        let batch = transfer.remove(class, lane::of(near))?;
+        let Some(batch) = transfer.remove(class, lane::of(near)) else {
+            if transfer.batches() > 0 {
+                self.forget(class, &mut transfer);
+            }
+            return None;
+        };
         transfer.drained += drained;
         // Relaxed: numbers. Under the lock under which they were added.
         per_class.batches.store(transfer.batches() as u32, Ordering::Relaxed);

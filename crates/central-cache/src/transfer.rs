@@ -57,8 +57,10 @@ pub(crate) struct Transfer {
     /// Batches taken in since the start, and those of them that went on to the spans.
     pub(crate) inserted: u64,
     pub(crate) drained: u64,
-    /// The newest batch of each lane.
+    /// The newest batch of each lane, while there are any.
     newest: [*mut u8; LANES],
+    /// The lane that a batch was put into last.
+    last: usize,
 }
 
 // SAFETY: the objects belong to whoever holds the lock.
@@ -66,7 +68,14 @@ unsafe impl Send for Transfer {}
 
 impl Transfer {
     pub(crate) const fn new() -> Self {
-        Self { used: 0, low_water: 0, inserted: 0, drained: 0, newest: [ptr::null_mut(); LANES] }
+        Self {
+            used: 0,
+            low_water: 0,
+            inserted: 0,
+            drained: 0,
+            newest: [ptr::null_mut(); LANES],
+            last: 0,
+        }
     }
 
     /// Takes a whole batch of so many bytes into a lane, unless the cache would hold more than `bound` bytes; one batch
@@ -84,11 +93,17 @@ impl Transfer {
         bound: usize,
     ) -> bool {
         debug_assert_eq!((batch.count, bytes), (class.batch(), class.batch() * class.size()));
-        let bytes = (self.used as usize + 1) * bytes;
-        if bytes > bound && self.used > 0 || cfg!(tiermalloc_loom) && self.used == MODELLED {
+        if self.used == 0 {
+            // A batch whose first object was freed once more, and came in again, may have led to one that has left.
+            self.newest = [ptr::null_mut(); LANES];
+        } else if (self.used as usize + 1) * bytes > bound {
             return false;
         }
-        let newest = &mut self.newest[lane % LANES];
+        if cfg!(tiermalloc_loom) && self.used == MODELLED {
+            return false;
+        }
+        self.last = lane % LANES;
+        let newest = &mut self.newest[self.last];
         // SAFETY: the batch is ours.
         unsafe { next_batch(class, batch.head).write(*newest) };
         *newest = batch.head;
@@ -97,7 +112,7 @@ impl Transfer {
         true
     }
 
-    /// Gives the newest batch of a lane out, or one of another lane.
+    /// Gives the newest batch of a lane out, or of the lane that a batch was put into last, or one of another lane.
     #[inline(always)]
     pub(crate) fn remove(&mut self, class: Class, lane: usize) -> Option<Chain> {
         if self.used == 0 {
@@ -106,8 +121,7 @@ impl Transfer {
         let mut lane = lane % LANES;
         let mut head = self.newest[lane];
         if head.is_null() {
-            // Of two threads the other one.
-            lane ^= 1;
+            lane = self.last % LANES;
             head = self.newest[lane];
             if head.is_null() {
                 lane = self.other_lane()?;
@@ -132,6 +146,12 @@ impl Transfer {
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     fn other_lane(&self) -> Option<usize> {
         self.newest.iter().position(|newest| !newest.is_null())
+    }
+
+    /// Believes that nothing is there, for nothing has been found.
+    #[cold]
+    pub(crate) fn forget(&mut self) {
+        (self.used, self.low_water) = (0, 0);
     }
 
     /// Starts a new period and says how many batches nobody has wanted in the last one.

@@ -145,6 +145,23 @@ fn each_gets_his_own_batches_back_and_then_those_of_others() {
 }
 
 #[test]
+fn who_has_none_of_his_own_gets_what_came_last() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let all = fetch_all(cache, class, 2 * class.batch());
+        let (first, second) = all.split_at(class.batch());
+        for (earlier, later) in [(1, 2), (2, 1), (3, 2), (1, 3)] {
+            store_near(cache.near(spread(earlier)), class, first);
+            store_near(cache.near(spread(later)), class, second);
+            let get = || objects(cache.near(spread(0)).fetch(class, class.batch()));
+            assert_eq!((get(), get()), (second.to_vec(), first.to_vec()), "{earlier} {later}");
+        }
+        all.chunks(class.batch()).for_each(|objects| store_batches(cache, class, objects));
+        empty(cache, class);
+    });
+}
+
+#[test]
 fn what_another_one_stored_is_drained_like_ones_own() {
     with_cache(|cache| {
         let class = class_of_size(64);

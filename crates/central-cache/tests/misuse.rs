@@ -4,10 +4,10 @@
 mod support;
 
 use support::{
-    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, store_batches, store_each,
-    store_near, whole_span, with_cache, with_shards,
+    Cache, MIB, chain_of, class_of_size, empty_of_all, fetch_all, held, objects, store_batches,
+    store_each, store_near, whole_span, with_cache, with_shards,
 };
-use tiermalloc_central_cache::{Chain, Misuse, SpanSource};
+use tiermalloc_central_cache::{Chain, Misuse, SpanSource, spread};
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 
 #[test]
@@ -163,6 +163,54 @@ fn a_misuse_inside_a_batch_shows_when_the_batch_makes_way() {
         }
         let told: Vec<_> = answers.into_iter().filter(|answer| answer.is_err()).collect();
         assert_eq!(told, [Err(Misuse::DoubleFree(shared, class))]);
+    });
+}
+
+/// How many of the objects of a batch, which another thread puts in, come back to this one, and not somebody else's that are out.
+fn of_good_batch(cache: &Cache<'_>, class: Class, good: &[*mut u8]) -> usize {
+    store_near(cache.near(spread(1)), class, good);
+    let got = objects(cache.near(spread(0)).fetch(class, class.batch()));
+    got.iter().filter(|object| good.contains(object)).count()
+}
+
+#[test]
+fn where_nothing_waits_nothing_is_left_of_a_batch_whose_first_object_came_in_twice() {
+    for class in [8, 16, 64, 1024].map(class_of_size) {
+        with_cache(|cache| {
+            let all = fetch_all(cache, class, 4 * class.batch());
+            let batches: Vec<_> = all.chunks(class.batch()).collect();
+            let mut again = batches[2].to_vec();
+            again[0] = batches[0][0];
+            for batch in [batches[0], batches[1], &again] {
+                store_near(cache.near(spread(0)), class, batch);
+            }
+            for left in (0..3).rev() {
+                assert_eq!(cache.near(spread(0)).fetch(class, class.batch()).count, class.batch());
+                assert_eq!(cache.stats(class).transfer, left * class.batch());
+            }
+            assert_eq!(of_good_batch(cache, class, batches[3]), class.batch(), "{class:?}");
+        });
+    }
+}
+
+#[test]
+fn batches_that_a_write_to_a_free_object_has_lost_are_not_waited_for() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let all = fetch_all(cache, class, 4 * class.batch());
+        let (lost, good) = all.split_at(3 * class.batch());
+        for batch in lost.chunks(class.batch()) {
+            store_near(cache.near(spread(0)), class, batch);
+        }
+        // SAFETY: the misuse is the point; the object has a second word.
+        unsafe { lost[2 * class.batch()].cast::<usize>().add(1).write(0) };
+        let fetch = || objects(cache.near(spread(0)).fetch(class, class.batch()));
+        assert_eq!(fetch(), lost[2 * class.batch()..]);
+        assert!(cache.has_batches(class));
+        assert!(fetch().iter().all(|object| !all.contains(object)), "out of spans");
+        assert_eq!((cache.stats(class).transfer, cache.held_bytes()), (0, 0));
+        assert!(!cache.has_batches(class));
+        assert_eq!(of_good_batch(cache, class, good), class.batch());
     });
 }
 

@@ -1,17 +1,18 @@
 //! Batches that name their objects ahead, so that whoever takes one can fetch all of it at once.
 //!
 //! A list is read one object after the other, each when the one before has come. What a long run of frees leaves behind is in no
-//! processor's first cache any more, or in another processor's, and whoever takes it waits as many times as it has objects. Its second and third words are
-//! free, though. When a batch is cut off the list all of its objects are walked through anyway, so they are made the nodes of a tree as
-//! heaps are laid out in arrays (Williams, "Algorithm 232: Heapsort", 1964): object `n` names objects `2n` and `2n + 1`.
+//! processor's first cache any more, or in another processor's, and whoever takes it waits as many times as it has objects. When a batch is cut
+//! off the list all of its objects are walked through anyway, so they are made the nodes of a tree as
+//! heaps are laid out in arrays (Williams, "Algorithm 232: Heapsort", 1964): the second word of object `n` names objects `2n` and `2n + 1`.
 //!
 //! ```text
 //!    0 -> 1 -> 2 -> 3 -> 4 -> ... -> 31        first words: the list
-//!         1: 2, 3   2: 4, 5   3: 6, 7 ...      second and third words of 1 to 15
+//!         1: 2, 3   2: 4, 5   3: 6, 7 ...      second words of 1 to 15
 //! ```
 //!
 //! The first 16 are walked through when the batch is taken, and what they name is asked for: the 32 have come after six waits or seven. The names
-//! are hints. Only the list is believed, for a program may have written to what it has freed.
+//! are hints, for a program may have written to what it has freed: nothing is read that the list does not lead to, and of the list no more than what the
+//! names say as well.
 
 use core::ptr;
 
@@ -21,23 +22,39 @@ use tiermalloc_sync::prefetch;
 
 use crate::list::{alignment, cut, first_misaligned};
 
-/// Objects with less than three words name nothing (bytes).
-const THREE_WORDS: usize = 24;
+/// Objects with one word name nothing (bytes).
+const TWO_WORDS: usize = 16;
+/// Objects of a batch that name others: all below, but for the first, whose second word may be somebody else's.
+const NAMING: usize = MAX_BATCH / 2;
 
 /// Whether so many objects of a class are a batch that can name them.
 #[inline(always)]
 fn has_names(class: Class, count: usize) -> bool {
-    count == MAX_BATCH && class.size() >= THREE_WORDS
+    count == MAX_BATCH && class.size() >= TWO_WORDS
 }
 
-/// A name of an object's: its second word or its third.
+/// The second word of an object.
 ///
 /// # Safety
-/// The object has three words.
+/// The object has two words.
 #[inline(always)]
-unsafe fn name(object: *mut u8, word: usize) -> *mut *mut u8 {
+unsafe fn second(object: *mut u8) -> *mut u64 {
     // SAFETY: passed on to the caller.
-    unsafe { object.cast::<*mut u8>().add(word) }
+    unsafe { object.cast::<u64>().add(1) }
+}
+
+/// Two objects in a word, as seen from a third one: their distances in words of 8 bytes, which are right up to 16 GiB.
+#[inline(always)]
+fn names(from: *mut u8, left: *mut u8, right: *mut u8) -> u64 {
+    let distance = |to: *mut u8| ((to as usize).wrapping_sub(from as usize) >> 3) as u32;
+    u64::from(distance(left)) | u64::from(distance(right)) << 32
+}
+
+/// What was put in by [`names`], or anything.
+#[inline(always)]
+fn named(from: *mut u8, names: u64) -> (*mut u8, *mut u8) {
+    let (left, right) = (names as i32, (names >> 32) as i32);
+    (from.wrapping_offset((left as isize) << 3), from.wrapping_offset((right as isize) << 3))
 }
 
 /// [`cut`], of a batch that will wait for long: it names its objects.
@@ -59,11 +76,12 @@ pub(crate) unsafe fn cut_with_names(
     }
 }
 
-/// The same mistakes show as in [`cut`]: a circle is seen if the first of the objects lies in it or the middle one, or the batch is longer by it than the
-/// list was.
+/// The same mistakes show as in [`cut`]: of a circle that is no longer than half a batch either the first objects or those from the middle
+/// on come back to where they began, and any other one makes the batch longer than the list was. An address that is less aligned than the objects
+/// are is not written to, for the second word there may be another object's first.
 ///
 /// # Safety
-/// As for [`cut`], of a batch whose objects have three words.
+/// As for [`cut`], of a batch whose objects have two words.
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
 unsafe fn cut_batch(class: Class, head: *mut u8) -> Result<*mut u8, Misuse> {
     let next = |object: *mut u8| {
@@ -74,12 +92,18 @@ unsafe fn cut_batch(class: Class, head: *mut u8) -> Result<*mut u8, Misuse> {
             false => Ok(next),
         }
     };
+    let inside = alignment(class) - 1;
+    // SAFETY: there are as many objects as a batch has, up to those that were looked at.
+    let misaligned = || unsafe { first_misaligned(class, head, MAX_BATCH) };
     if head.is_null() {
         return Err(Misuse::DoubleFree(head, class));
     }
     let mut last = next(head)?;
-    let (mut parent, mut addresses) = (last, head as usize | last as usize);
-    for pairs in [MAX_BATCH / 4 - 1, MAX_BATCH / 4] {
+    if (head as usize | last as usize) & inside != 0 {
+        return Err(misaligned());
+    }
+    let mut parent = last;
+    for pairs in [NAMING / 2 - 1, NAMING / 2] {
         let mark = last;
         for _ in 0..pairs {
             let left = next(last)?;
@@ -87,21 +111,19 @@ unsafe fn cut_batch(class: Class, head: *mut u8) -> Result<*mut u8, Misuse> {
             if left == mark || right == mark {
                 return Err(Misuse::DoubleFree(mark, class));
             }
-            addresses |= left as usize | right as usize;
-            // SAFETY: a free object of ours, with three words.
+            if (left as usize | right as usize) & inside != 0 {
+                return Err(misaligned());
+            }
+            // SAFETY: a free object of ours, with two words.
             unsafe {
-                name(parent, 1).write(left);
-                name(parent, 2).write(right);
+                second(parent).write(names(parent, left, right));
                 parent = Chain::next(parent);
             }
             last = right;
         }
     }
-    // SAFETY: there are as many objects as a batch has, and they are ours.
+    // SAFETY: as above.
     unsafe {
-        if addresses & (alignment(class) - 1) != 0 {
-            return Err(first_misaligned(class, head, MAX_BATCH));
-        }
         let rest = Chain::next(last);
         if rest == last {
             return Err(Misuse::DoubleFree(last, class));
@@ -118,34 +140,61 @@ unsafe fn cut_batch(class: Class, head: *mut u8) -> Result<*mut u8, Misuse> {
 #[inline(always)]
 pub(crate) unsafe fn fetch_ahead(class: Class, chain: Chain) {
     // SAFETY: passed on to the caller.
-    unsafe { each_named(class, chain, |object| prefetch(object)) }
+    unsafe {
+        if let Some(object) = root(class, chain) {
+            fetch_from(object);
+        }
+    }
 }
 
-/// Calls for each object that a batch names.
+/// The object of a batch by which all others are named, if it names them.
 ///
 /// # Safety
 /// As for [`fetch_ahead`].
 #[inline(always)]
-unsafe fn each_named(class: Class, chain: Chain, mut each: impl FnMut(*mut u8)) {
+unsafe fn root(class: Class, chain: Chain) -> Option<*mut u8> {
     if !has_names(class, chain.count) {
-        return;
+        return None;
     }
-    // SAFETY: the chain has so many objects, with three words each, unless it ends early because one of them was freed once more.
-    // What is behind their first words may be anything.
+    // SAFETY: the chain has so many objects, with two words each, unless one of them was freed once more since they were named.
     unsafe {
-        let mut object = Chain::next(chain.head);
-        if object.is_null() || Chain::next(object) != name(object, 1).read() {
+        let object = Chain::next(chain.head);
+        let is_root =
+            !object.is_null() && Chain::next(object) == named(object, second(object).read()).0;
+        is_root.then_some(object)
+    }
+}
+
+/// # Safety
+/// The object is the [`root`] of a batch.
+#[inline(never)]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".text.warm.tiermalloc"))]
+unsafe fn fetch_from(root: *mut u8) {
+    // SAFETY: passed on to the caller.
+    unsafe { each_named(root, |object| prefetch(object)) }
+}
+
+/// Calls for each object that a batch names, up to where its list is not what it names any more.
+///
+/// # Safety
+/// The object is the [`root`] of the batch.
+#[inline(always)]
+unsafe fn each_named(root: *mut u8, mut each: impl FnMut(*mut u8)) {
+    let mut object = root;
+    let mut expected = [ptr::null_mut(); MAX_BATCH];
+    for n in 1..NAMING {
+        // SAFETY: an object of the batch: the list has led to it, and the one that names it.
+        let (next, (left, right)) =
+            unsafe { (Chain::next(object), named(object, second(object).read())) };
+        (expected[2 * n], expected[2 * n + 1]) = (left, right);
+        if n + 1 < NAMING && next != expected[n + 1] {
             return;
         }
-        each(name(object, 2).read());
-        for _ in 2..MAX_BATCH / 2 {
-            object = Chain::next(object);
-            if object.is_null() {
-                return;
-            }
-            each(name(object, 1).read());
-            each(name(object, 2).read());
+        if n > 1 {
+            each(left);
         }
+        each(right);
+        object = next;
     }
 }
 
@@ -191,8 +240,10 @@ mod tests {
             let mut all = Vec::new();
             // SAFETY: the list has as many.
             unsafe {
-                each_named(class, Chain { head: self.objects[0], count }, |object| all.push(object))
-            };
+                if let Some(root) = root(class, Chain { head: self.objects[0], count }) {
+                    each_named(root, |object| all.push(object));
+                }
+            }
             all
         }
     }
@@ -217,13 +268,40 @@ mod tests {
         assert_eq!(list.named(CLASS, MAX_BATCH), [], "never cut");
         assert_eq!(list.cut(MAX_BATCH), Ok(ptr::null_mut()));
         assert_eq!(list.named(CLASS, MAX_BATCH - 1), [], "no batch");
-        for (size, names) in [(16, 0), (24, 29)] {
+        for (size, names) in [(8, 0), (16, 29)] {
             let class = class_of(size, 8).unwrap();
             assert_eq!((class.size(), list.named(class, MAX_BATCH).len()), (size, names));
         }
         let other = List::new(MAX_BATCH + 1);
         assert_eq!(other.cut(MAX_BATCH - 1), Ok(other.objects[MAX_BATCH - 1]));
         assert_eq!(other.named(CLASS, MAX_BATCH), []);
+    }
+
+    #[test]
+    fn names_are_right_up_to_16_gib_and_wrong_beyond() {
+        let from = ptr::without_provenance_mut::<u8>(1 << 46);
+        const GIB: isize = 1 << 30;
+        for (left, right) in [(8, -8), (-64, 4096), (16 * GIB - 8, -16 * GIB), (0, 8)] {
+            let (left, right) = (from.wrapping_offset(left), from.wrapping_offset(right));
+            assert_eq!(named(from, names(from, left, right)), (left, right));
+        }
+        for far in [16 * GIB, -16 * GIB - 8] {
+            let far = from.wrapping_offset(far);
+            assert_ne!(named(from, names(from, far, from)).0, far);
+        }
+    }
+
+    #[test]
+    fn a_list_that_leads_elsewhere_than_the_names_is_not_followed() {
+        for from in 1..NAMING - 1 {
+            let list = List::new(MAX_BATCH);
+            assert_eq!(list.cut(MAX_BATCH), Ok(ptr::null_mut()));
+            // What a program writes there; nothing lies at that address.
+            // SAFETY: the memory is the list's.
+            unsafe { Chain::link(list.objects[from], ptr::without_provenance_mut(0x1234)) };
+            let count = (2 * from).saturating_sub(3);
+            assert_eq!(list.named(CLASS, MAX_BATCH), list.objects[3..][..count], "{from}");
+        }
     }
 
     #[test]
@@ -234,8 +312,9 @@ mod tests {
             // Freed once more, it is the last of another list.
             // SAFETY: the memory is the list's.
             unsafe { Chain::link(list.objects[end], ptr::null_mut()) };
-            // Of 2 and later ones the names are read when the list gets there.
-            let count = if end < 2 { 0 } else { 2 * end.min(MAX_BATCH / 2 - 1) - 1 };
+            // The names of those before it are followed.
+            let last = if end < NAMING - 1 { end } else { NAMING };
+            let count = (2 * last).saturating_sub(3);
             assert_eq!(list.named(CLASS, MAX_BATCH), list.objects[3..][..count], "{end}");
         }
     }
@@ -268,7 +347,7 @@ mod tests {
         for at in 0..MAX_BATCH {
             let mut list = List::new(MAX_BATCH);
             let inside = list.objects[at].wrapping_add(8);
-            // SAFETY: the memory is the list's; 48 bytes are left of the object.
+            // SAFETY: the memory is the list's; 56 bytes are left of the object.
             unsafe {
                 Chain::link(inside, Chain::next(list.objects[at]));
                 match at {
@@ -276,7 +355,12 @@ mod tests {
                     _ => Chain::link(list.objects[at - 1], inside),
                 }
             }
+            let behind = inside.wrapping_add(8).cast::<usize>();
+            // SAFETY: as above.
+            let before = unsafe { behind.read() };
             assert_eq!(list.cut(MAX_BATCH), Err(Misuse::NotAnObject(inside, CLASS)), "{at}");
+            // SAFETY: as above.
+            assert_eq!(unsafe { behind.read() }, before, "it is somebody's");
         }
     }
 }

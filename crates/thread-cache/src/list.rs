@@ -15,6 +15,8 @@ const ENOUGH: usize = 16;
 /// while caches hold so much altogether (2 MiB): less is in the processor's own cache, in whatever order it lies.
 const MUCH: usize = 2 << 20;
 
+/// Objects of a list that are few.
+const FEW: usize = 4;
 /// Objects that are looked at to see whether a list lies in order; batches of fewer are never said not to.
 const LOOKED_AT: usize = 16;
 /// From so many on that lie far from the one before a list is scattered; one is the end of a span.
@@ -83,6 +85,33 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
     if head.is_null() {
         return Err(Misuse::DoubleFree(head, class));
     }
+    let (last, addresses) = match count <= FEW {
+        // SAFETY: passed on to the caller.
+        true => unsafe { walk_few(class, head, count)? },
+        // SAFETY: as above.
+        false => unsafe { walk(class, head, count)? },
+    };
+    if addresses & (alignment(class) - 1) != 0 {
+        // SAFETY: as above.
+        return Err(unsafe { first_misaligned(class, head, count) });
+    }
+    // SAFETY: as above.
+    unsafe {
+        let rest = Chain::next(last);
+        if rest == last {
+            return Err(Misuse::DoubleFree(last, class));
+        }
+        Chain::link(last, ptr::null_mut());
+        Ok(rest)
+    }
+}
+
+/// Walks to the last of `count` objects; returns it, and the bits that any of the addresses has.
+///
+/// # Safety
+/// As for [`cut`], with one object at least.
+#[inline(always)]
+unsafe fn walk(class: Class, head: *mut u8, count: usize) -> Result<(*mut u8, usize), Misuse> {
     let (mut last, mut step) = (head, 1);
     // By fours, from the largest power of two below the count down.
     let mut grow = 2 - ((count - 1) | 1).ilog2() % 2;
@@ -114,19 +143,27 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
         }
         step = next_mark;
     }
-    if addresses & (alignment(class) - 1) != 0 {
-        // SAFETY: as above.
-        return Err(unsafe { first_misaligned(class, head, count) });
-    }
-    // SAFETY: as above.
-    unsafe {
-        let rest = Chain::next(last);
-        if rest == last {
-            return Err(Misuse::DoubleFree(last, class));
+    Ok((last, addresses))
+}
+
+/// [`walk`] for up to [`FEW`], which sees any circle.
+///
+/// # Safety
+/// As for [`walk`].
+#[inline(always)]
+unsafe fn walk_few(class: Class, head: *mut u8, count: usize) -> Result<(*mut u8, usize), Misuse> {
+    let (mut before, mut last, mut addresses) = (head, head, head as usize);
+    for _ in 1..count {
+        // SAFETY: there are `count` objects.
+        let next = unsafe { Chain::next(last) };
+        // With those before and the first one these are all that there are.
+        if next.is_null() || next == last || next == before || next == head {
+            return Err(Misuse::DoubleFree(if next.is_null() { last } else { next }, class));
         }
-        Chain::link(last, ptr::null_mut());
-        Ok(rest)
+        addresses |= next as usize;
+        (before, last) = (last, next);
     }
+    Ok((last, addresses))
 }
 
 /// Checks that a list of which `left` objects are left goes on exactly if there are any: one that does
@@ -222,6 +259,41 @@ mod tests {
             let answer = unsafe { is_scattered(CLASS, Chain { count: 40, ..chain }) };
             let short = Err(Misuse::DoubleFree(last, CLASS));
             assert_eq!(answer, if count < LOOKED_AT { short } else { Ok(false) });
+        }
+    }
+
+    #[test]
+    fn any_circle_of_few_objects_is_seen_and_no_other_list() {
+        for count in 1..=FEW {
+            #[derive(Clone, Copy)]
+            #[repr(align(16))]
+            struct Object([*mut u8; 2]);
+            let mut memory = [Object([ptr::null_mut(); 2]); FEW + 1];
+            let objects: Vec<*mut u8> = memory.iter_mut().map(|o| (&raw mut o.0).cast()).collect();
+            let link_all = || {
+                for two in objects.windows(2) {
+                    // SAFETY: the memory is the test's.
+                    unsafe { Chain::link(two[0], two[1]) };
+                }
+            };
+            for from in 0..count {
+                for to in 0..=from {
+                    link_all();
+                    // SAFETY: as above.
+                    let answer = unsafe {
+                        Chain::link(objects[from], objects[to]);
+                        cut(CLASS, objects[0], count)
+                    };
+                    // What the last one leads to is the next cut's, but for itself.
+                    match from + 1 == count && to < from {
+                        true => assert_eq!(answer, Ok(objects[to])),
+                        false => assert_eq!(answer, Err(Misuse::DoubleFree(objects[to], CLASS))),
+                    }
+                }
+            }
+            link_all();
+            // SAFETY: as above.
+            assert_eq!(unsafe { cut(CLASS, objects[0], count) }, Ok(objects[count]));
         }
     }
 

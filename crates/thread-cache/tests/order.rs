@@ -4,12 +4,15 @@
 mod support;
 
 use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty};
-use tiermalloc_central_cache::CentralCache;
+use tiermalloc_central_cache::{CentralCache, Chain, Near};
 use tiermalloc_page_heap::{OsPages, PageHeap, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 use tiermalloc_sync::DefaultRawMutex;
 use tiermalloc_thread_cache::ObjectSource;
+
+type Heap = PageHeap<'static, DefaultRawMutex, OsPages>;
+type Central = CentralCache<DefaultRawMutex, Heap>;
 
 /// Objects that a bin has room for at most.
 const BIN: usize = 8192;
@@ -227,7 +230,6 @@ fn what_lay_idle_in_no_order_goes_home() {
 
 #[test]
 fn whatever_the_order_of_frees_what_comes_next_lies_in_order() {
-    type Central = CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>>;
     static MAP: PageMap<Span> = PageMap::new();
     static CENTRAL: Central = CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
     settles(&CENTRAL, class_of_size(48), 200_000);
@@ -253,7 +255,6 @@ fn settles(source: &impl ObjectSource, class: Class, count: usize) {
 
 #[test]
 fn what_others_shards_are_home_to_stays_in_batches() {
-    type Central = CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>>;
     static MAP: PageMap<Span> = PageMap::new();
     static CENTRAL: Central = CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
     CENTRAL.widen(2);
@@ -271,6 +272,45 @@ fn what_others_shards_are_home_to_stays_in_batches() {
         assert_eq!(waits > MUCH + 10_000 * 48, mixed, "{waits}");
         room.into_iter().for_each(|object| thread.free(class, object));
         maker.retire().unwrap();
+        thread.retire().unwrap();
+        CENTRAL.drain(class, usize::MAX).unwrap();
+    }
+}
+
+/// How many of the batches that wait name the third and the fourth of their objects in the second one.
+fn that_name(near: Near<'_, DefaultRawMutex, Heap>, class: Class) -> (usize, usize) {
+    let (mut all, mut with_names) = (0, 0);
+    while near.waiting(class) > 0 {
+        let chain = near.fetch(class, class.batch());
+        // SAFETY: the chain owns its objects, which are two words long.
+        unsafe {
+            let second = Chain::next(chain.head);
+            let third = Chain::next(second);
+            let word = second.cast::<u64>().add(1).read();
+            let distance = |to: *mut u8| ((to as usize).wrapping_sub(second as usize) >> 3) as u32;
+            let names = [word as u32, (word >> 32) as u32];
+            with_names += usize::from(names == [third, Chain::next(third)].map(distance));
+            all += 1;
+            near.central().store_to_spans(class, chain).unwrap();
+        }
+    }
+    (with_names, all)
+}
+
+#[test]
+fn batches_of_a_long_run_of_frees_name_their_objects() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static CENTRAL: Central = CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
+    let near = CENTRAL.near(0);
+    for (class, names) in [(16, true), (48, true), (528, true), (1024, false)] {
+        let class = class_of_size(class);
+        let (budget, registry) = (plenty(), Registry::new());
+        let thread = Thread::new(&near, &budget, &registry);
+        let all: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
+        all.iter().for_each(|&object| thread.free(class, object));
+        let (with_names, all) = that_name(near, class);
+        assert!(all > 2 * LONG_RUN, "{all}");
+        assert_eq!(with_names, if names { all + 1 - LONG_RUN } else { 0 }, "{class:?} {all}");
         thread.retire().unwrap();
         CENTRAL.drain(class, usize::MAX).unwrap();
     }
