@@ -116,6 +116,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
         if log > self.log() {
             let _widening = self.widening.lock();
             self.width.log.fetch_max(log, Ordering::Relaxed);
+            // Who sees the one and not the other is near to fewer shards for a moment, or leaves no word for others.
             self.width.mask.fetch_or((1 << log) - 1, Ordering::Relaxed);
             // Nobody has left word of that while there was one shard.
             for class in Class::all().filter(|&class| is_used(class)) {
@@ -131,7 +132,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
     pub fn near(&self, number: usize) -> Near<'_, R, S> {
         // Relaxed: a number.
         let mask = self.width.mask.load(Ordering::Relaxed);
-        Near { central: self, at: number & (mask | lane::BITS) }
+        Near { central: self, number: number & (mask | lane::BITS) }
     }
 
     /// The cache, once for each shard in use.

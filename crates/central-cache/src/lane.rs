@@ -4,14 +4,15 @@
 pub(crate) const LANES: usize = 4;
 /// Where a number has the lane: above all that says which shard.
 const SHIFT: u32 = 8;
+const _: () = assert!(crate::SHARDS <= 1 << SHIFT && LANES.is_power_of_two());
 /// The bits of a number that are the lane.
 pub(crate) const BITS: usize = (LANES - 1) << SHIFT;
 
 /// The number by which the `number`-th of those who share a cache goes [near](crate::CentralCache::near) to it: each
-/// [`SHARDS`](crate::SHARDS) in a row are near to all shards there may be, and those who are near to the same one have its lanes in turn.
+/// [`SHARDS`](crate::SHARDS) in a row are near to all shards there may be, and of those who are near to the same one each four, from the first on, have all lanes.
 #[inline]
 pub const fn spread(number: usize) -> usize {
-    // Whose numbers differ by 1, 2, 4, 8 or 16, which is how many shards there are, and by twice as much, differ in the lane.
+    // The two bits above those that say which shard, of which there are none to four, are these two, each once.
     let lane = (number ^ number >> 2 ^ number >> 4) % LANES;
     (number % (1 << SHIFT)) | (lane << SHIFT)
 }
@@ -33,10 +34,12 @@ mod tests {
     #[test]
     fn who_shares_a_shard_shares_no_lane_while_there_are_lanes() {
         for log in 0..=SHARDS.ilog2() {
-            for shard in 0..1 << log {
+            for shard in (0..1 << log)
+                .flat_map(|shard| (0..20).map(move |four| shard + ((four * LANES) << log)))
+            {
                 let near: Vec<usize> = (0..LANES).map(|n| spread(shard + (n << log))).collect();
                 let shards = near.iter().map(|number| number % (1 << log));
-                assert_eq!(shards.collect::<BTreeSet<_>>(), [shard].into());
+                assert_eq!(shards.collect::<BTreeSet<_>>(), [shard % (1 << log)].into());
                 let lanes: BTreeSet<_> = near.iter().map(|&number| of(number)).collect();
                 assert_eq!(lanes, (0..LANES).collect(), "{log} {shard}");
             }

@@ -34,7 +34,7 @@
 //!   objects of one word it is the last one's first word, which is null otherwise. A lane's last batch has a null there.
 //!
 //! Locks: per class and shard one for the transfer cache and one for the spans, per shard one for the spans that it
-//! keeps; never two at once, nor one while the source is called, or an object touched but for the word of C6. Who widens the cache has a lock
+//! keeps; never two at once, nor one while the source is called, or an object touched but for the word of C6 and those on the way to it. Who widens the cache has a lock
 //! for that, and those of the spans one after the other in it. Each class has its own
 //! cache lines.
 #![no_std]

@@ -158,6 +158,7 @@ impl<R: RawLock> Shard<R> {
     }
 
     /// The batches of a transfer cache have been lost, as only a program that frees twice or writes to what it has freed can lose them: they are not waited for.
+    /// What is counted of batches that came and went says that they went.
     #[cold]
     #[inline(never)]
     fn forget(&self, class: Class, transfer: &mut Transfer) {
@@ -191,7 +192,7 @@ impl<R: RawLock> Shard<R> {
 pub struct Near<'a, R: RawLock, S> {
     pub(crate) central: &'a CentralCache<R, S>,
     /// The shard, and the [lane](lane) above it.
-    pub(crate) at: usize,
+    pub(crate) number: usize,
 }
 
 impl<R: RawLock, S> Clone for Near<'_, R, S> {
@@ -213,13 +214,14 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
     /// The cache near to a shard, for who has no lane of his own.
     #[inline]
     pub(crate) fn of_shard(central: &'a CentralCache<R, S>, at: usize) -> Self {
-        Self { central, at }
+        debug_assert!(at < SHARDS);
+        Self { central, number: at }
     }
 
     /// The number of the shard.
     #[inline]
     pub(crate) fn at(self) -> usize {
-        self.at & (SHARDS - 1)
+        self.number & (SHARDS - 1)
     }
 
     #[inline]
@@ -230,7 +232,7 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
     /// The other shards, the nearest by number first.
     #[inline]
     pub(crate) fn others(self) -> impl Iterator<Item = Self> {
-        (1..self.central.shards()).map(move |step| Self { at: self.at ^ step, ..self })
+        (1..self.central.shards()).map(move |step| Self { number: self.number ^ step, ..self })
     }
 
     /// Bytes in the shard's transfer caches, a moment old; one load.
@@ -270,7 +272,7 @@ impl<'a, R: RawLock, S> Near<'a, R, S> {
     #[inline(never)]
     fn steal_batch(self, class: Class) -> Option<Chain> {
         self.others().filter(|other| other.has_batches(class)).find_map(|other| {
-            let batch = other.shard().remove_batch(class, other.at, 0);
+            let batch = other.shard().remove_batch(class, other.number, 0);
             other.note_held();
             batch
         })
@@ -287,7 +289,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub fn fetch(self, class: Class, wanted: usize) -> Chain {
         if wanted >= class.batch() {
-            if let Some(batch) = self.shard().remove_batch(class, self.at, 0) {
+            if let Some(batch) = self.shard().remove_batch(class, self.number, 0) {
                 self.note_held();
                 return batch;
             }
@@ -344,7 +346,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         let per_class = &shard.classes[class.id()];
         let mut transfer = per_class.transfer.lock();
         // SAFETY: passed on to the caller.
-        if !unsafe { transfer.insert(class, batch, lane::of(self.at), bytes, bound) } {
+        if !unsafe { transfer.insert(class, batch, lane::of(self.number), bytes, bound) } {
             return false;
         }
         // Relaxed: numbers. Under the lock, so that nobody takes them off before.
@@ -456,7 +458,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         // Relaxed: whose turn it is.
         let first = self.shard().turn.fetch_add(LOOK_AT, Ordering::Relaxed);
         let round = (first / CLASSES) & (self.central.shards() - 1);
-        let shard = Self { at: self.at ^ round, ..self };
+        let shard = Self { number: self.number ^ round, ..self };
         if first % CLASSES < LOOK_AT {
             shard.free_idle_spans();
         }
@@ -477,7 +479,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     pub fn drain(self, class: Class, batches: usize) -> Result<usize, Misuse> {
         let mut objects = 0;
         for _ in 0..batches {
-            let Some(batch) = self.shard().remove_batch(class, self.at, 1) else { break };
+            let Some(batch) = self.shard().remove_batch(class, self.number, 1) else { break };
             self.note_held();
             objects += batch.count;
             // SAFETY: the batch is ours.

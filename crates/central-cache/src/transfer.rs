@@ -1,7 +1,8 @@
 //! The transfer cache of one class: whole batches, last in first out.
 //!
 //! A batch that a thread frees is soon allocated again, by the same thread or by another one. Here it
-//! waits as it is, in a list through the second words of first objects, so that there may be as many as the heap has.
+//! waits as it is, in a list through the second words of first objects (or behind last ones, where objects have one word), so that there may be as
+//! many as the heap has. Who writes there when it has been freed leads the next one who comes astray.
 //! Who frees and who allocates may be the same thread, with another one doing so beside it: what one has had in its processor's
 //! cache should not go to the other. Therefore there are some lists, the *lanes*, over which the threads are spread. Each takes what it has put
 //! in, as long as there is any, then what others have; for all else the lanes are one.
@@ -179,6 +180,8 @@ unsafe fn next_batch(class: Class, head: *mut u8) -> *mut *mut u8 {
     }
 }
 
+/// For one class of 208, out of the way of the others.
+///
 /// # Safety
 /// As for [`next_batch`].
 #[cold]

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The first 16 are walked through when the batch is taken, and what they name is asked for: the 32 have come after six waits or seven. The names
-//! are hints, for a program may have written to what it has freed: nothing is read that the list does not lead to, and of the list no more than what the
-//! names say as well.
+//! are hints, for a program may have written to what it has freed: nothing is read that the list does not lead to, and behind the second object no more of the
+//! list than what the names say as well.
 
 use core::ptr;
 
@@ -76,9 +76,10 @@ pub(crate) unsafe fn cut_with_names(
     }
 }
 
-/// The same mistakes show as in [`cut`]: of a circle that is no longer than half a batch either the first objects or those from the middle
-/// on come back to where they began, and any other one makes the batch longer than the list was. An address that is less aligned than the objects
-/// are is not written to, for the second word there may be another object's first.
+/// The same mistakes show as in [`cut`]: of a circle of half a batch at most, if the first objects lie in it or those from the middle
+/// on; of others mostly that the batch is longer than the list was. An address that is less aligned than the objects
+/// are is not written to, for the second word there may be another object's first. Of objects that are not aligned to two words, which C has none of, the last
+/// word is as much aligned as they are: if a program frees that, the object behind it is written to.
 ///
 /// # Safety
 /// As for [`cut`], of a batch whose objects have two words.
@@ -159,8 +160,11 @@ unsafe fn root(class: Class, chain: Chain) -> Option<*mut u8> {
     // SAFETY: the chain has so many objects, with two words each, unless one of them was freed once more since they were named.
     unsafe {
         let object = Chain::next(chain.head);
-        let is_root =
-            !object.is_null() && Chain::next(object) == named(object, second(object).read()).0;
+        if object.is_null() {
+            return None;
+        }
+        let next = Chain::next(object);
+        let is_root = next == named(object, second(object).read()).0 && !next.is_null();
         is_root.then_some(object)
     }
 }
@@ -187,7 +191,7 @@ unsafe fn each_named(root: *mut u8, mut each: impl FnMut(*mut u8)) {
         let (next, (left, right)) =
             unsafe { (Chain::next(object), named(object, second(object).read())) };
         (expected[2 * n], expected[2 * n + 1]) = (left, right);
-        if n + 1 < NAMING && next != expected[n + 1] {
+        if n + 1 < NAMING && (next != expected[n + 1] || next.is_null()) {
             return;
         }
         if n > 1 {

@@ -27,7 +27,7 @@
 //!
 //! Lists give out what was freed in the order of the frees, backwards. Where more lies idle than a processor has at hand, long runs
 //! of frees are looked at, and what was aside: batches that lie in no order go to their spans, out of which objects come in
-//! order of address. The others name their objects in second and third words, so that whoever takes such a batch asks for all of it at
+//! order of address. The others of such a run name their objects in second words, so that whoever takes such a batch asks for all of it at
 //! once and not for one object after the other.
 //!
 //! # Invariants
@@ -36,7 +36,7 @@
 //! - T3: an all-zero cache is empty and full at once: no fast path ever writes to it. One such, shared
 //!   and never written to, serves every thread that has none of its own.
 //! - T4: an object leaves the list before it is handed to anybody, and enters it after it was linked;
-//!   so at any instant the list is whole, which is what a fork's child relies on. What stands behind the first word of a free object
+//!   so at any instant the list is whole, which is what a fork's child relies on. What stands behind the first word of an object in a bin
 //!   is a hint at most: nothing is read or written by way of it.
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
