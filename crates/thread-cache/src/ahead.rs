@@ -20,7 +20,7 @@ use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::{Class, MAX_BATCH};
 use tiermalloc_sync::prefetch;
 
-use crate::list::{alignment, cut, first_misaligned};
+use crate::list::{alignment, cut, cut_behind, first_misaligned};
 
 /// Objects with one word name nothing (bytes).
 const TWO_WORDS: usize = 16;
@@ -124,14 +124,7 @@ unsafe fn cut_batch(class: Class, head: *mut u8) -> Result<*mut u8, Misuse> {
         }
     }
     // SAFETY: as above.
-    unsafe {
-        let rest = Chain::next(last);
-        if rest == last {
-            return Err(Misuse::DoubleFree(last, class));
-        }
-        Chain::link(last, ptr::null_mut());
-        Ok(rest)
-    }
+    unsafe { cut_behind(class, last) }
 }
 
 /// Asks for all objects of a batch that names them; of another one, or of fewer objects, for none.

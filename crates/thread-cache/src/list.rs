@@ -96,6 +96,16 @@ pub(crate) unsafe fn cut(class: Class, head: *mut u8, count: usize) -> Result<*m
         return Err(unsafe { first_misaligned(class, head, count) });
     }
     // SAFETY: as above.
+    unsafe { cut_behind(class, last) }
+}
+
+/// Ends a list at `last`, and returns what was behind it.
+///
+/// # Safety
+/// `last` is an object of the caller's, on a list.
+#[inline(always)]
+pub(crate) unsafe fn cut_behind(class: Class, last: *mut u8) -> Result<*mut u8, Misuse> {
+    // SAFETY: passed on to the caller.
     unsafe {
         let rest = Chain::next(last);
         if rest == last {
