@@ -70,10 +70,9 @@ pub(crate) unsafe fn is_scattered(class: Class, chain: Chain) -> Result<bool, Mi
 /// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
 ///
 /// Two mistakes of the program show on the way at an instruction or two for each object. A pointer
-/// freed twice makes the list run in circles; a circle that a mark lies in is seen, and of any other the rest ends early (Brent, "An
-/// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on
-/// at powers of two, here at every second one and at the last); so is the early end of a list that was
-/// cut inside a circle before. A pointer into an object is seen if it is less aligned than the objects are.
+/// freed twice makes the list run in circles; a circle that a mark lies in is seen, and of any other the rest ends early (after Brent, "An
+/// improved Monte Carlo factorization algorithm", 1980, section 2: compare with a mark that moves on, here once, at half of the
+/// objects); so is the early end of a list that was cut inside a circle before. A pointer into an object is seen if it is less aligned than the objects are.
 ///
 /// # Safety
 /// `head` starts a list of at least `count` objects of the caller's.
@@ -122,14 +121,10 @@ pub(crate) unsafe fn cut_behind(class: Class, last: *mut u8) -> Result<*mut u8, 
 /// As for [`cut`], with one object at least.
 #[inline(always)]
 unsafe fn walk(class: Class, head: *mut u8, count: usize) -> Result<(*mut u8, usize), Misuse> {
-    let (mut last, mut step) = (head, 1);
-    // By fours, from the largest power of two below the count down.
-    let mut grow = 2 - ((count - 1) | 1).ilog2() % 2;
-    let mut addresses = head as usize;
+    let (mut last, mut step, mut addresses) = (head, 1, head as usize);
     while step < count {
         let mark = last;
-        let next_mark = count.min(step << grow);
-        grow = 2;
+        let end = if step == 1 { count / 2 } else { count };
         let mut follow = || {
             // SAFETY: there are `count` objects.
             let next = unsafe { Chain::next(last) };
@@ -141,7 +136,7 @@ unsafe fn walk(class: Class, head: *mut u8, count: usize) -> Result<(*mut u8, us
             Ok(())
         };
         // In pairs, for what it costs to count them.
-        let mut left = next_mark - step;
+        let mut left = end - step;
         if left % 2 == 1 {
             follow()?;
             left -= 1;
@@ -151,7 +146,7 @@ unsafe fn walk(class: Class, head: *mut u8, count: usize) -> Result<(*mut u8, us
             follow()?;
             left -= 2;
         }
-        step = next_mark;
+        step = end;
     }
     Ok((last, addresses))
 }
