@@ -134,7 +134,12 @@ impl Transfer {
         // SAFETY: a batch on the list, linked when it came.
         unsafe {
             let next = next_batch(class, head);
-            self.newest[lane] = next.read();
+            let following = next.read();
+            // What is no address was written when the object had been freed once more.
+            self.newest[lane] = match following as usize % align_of::<*mut u8>() {
+                0 => following,
+                _ => ptr::null_mut(),
+            };
             if class.id() == ONE_WORD {
                 next.write(ptr::null_mut());
             }

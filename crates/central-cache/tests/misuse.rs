@@ -195,23 +195,25 @@ fn where_nothing_waits_nothing_is_left_of_a_batch_whose_first_object_came_in_twi
 
 #[test]
 fn batches_that_a_write_to_a_free_object_has_lost_are_not_waited_for() {
-    with_cache(|cache| {
-        let class = class_of_size(64);
-        let all = fetch_all(cache, class, 4 * class.batch());
-        let (lost, good) = all.split_at(3 * class.batch());
-        for batch in lost.chunks(class.batch()) {
-            store_near(cache.near(spread(0)), class, batch);
-        }
-        // SAFETY: the misuse is the point; the object has a second word.
-        unsafe { lost[2 * class.batch()].cast::<usize>().add(1).write(0) };
-        let fetch = || objects(cache.near(spread(0)).fetch(class, class.batch()));
-        assert_eq!(fetch(), lost[2 * class.batch()..]);
-        assert!(cache.has_batches(class));
-        assert!(fetch().iter().all(|object| !all.contains(object)), "out of spans");
-        assert_eq!((cache.stats(class).transfer, cache.held_bytes()), (0, 0));
-        assert!(!cache.has_batches(class));
-        assert_eq!(of_good_batch(cache, class, good), class.batch());
-    });
+    for written in [0, 1, 8 * 4096 + 4] {
+        with_cache(|cache| {
+            let class = class_of_size(64);
+            let all = fetch_all(cache, class, 4 * class.batch());
+            let (lost, good) = all.split_at(3 * class.batch());
+            for batch in lost.chunks(class.batch()) {
+                store_near(cache.near(spread(0)), class, batch);
+            }
+            // SAFETY: the misuse is the point; the object has a second word.
+            unsafe { lost[2 * class.batch()].cast::<usize>().add(1).write(written) };
+            let fetch = || objects(cache.near(spread(0)).fetch(class, class.batch()));
+            assert_eq!(fetch(), lost[2 * class.batch()..]);
+            assert!(cache.has_batches(class));
+            assert!(fetch().iter().all(|object| !all.contains(object)), "out of spans");
+            assert_eq!((cache.stats(class).transfer, cache.held_bytes()), (0, 0));
+            assert!(!cache.has_batches(class));
+            assert_eq!(of_good_batch(cache, class, good), class.batch());
+        });
+    }
 }
 
 #[test]

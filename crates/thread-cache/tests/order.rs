@@ -287,8 +287,8 @@ fn that_name(near: Near<'_, DefaultRawMutex, Heap>, class: Class) -> (usize, usi
             let second = Chain::next(chain.head);
             let third = Chain::next(second);
             let word = second.cast::<u64>().add(1).read();
-            let distance = |to: *mut u8| ((to as usize).wrapping_sub(second as usize) >> 3) as u32;
-            let names = [word as u32, (word >> 32) as u32];
+            let distance = |to: *mut u8| ((to as usize).wrapping_sub(second as usize) >> 3) as i32;
+            let names = [word as i32 >> 1, (word >> 32) as i32];
             with_names += usize::from(names == [third, Chain::next(third)].map(distance));
             all += 1;
             near.central().store_to_spans(class, chain).unwrap();
