@@ -36,13 +36,17 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.has_room(bytes) {
             return None;
         }
-        if let Some(span) = self.alloc_large_from_free(pages, align_pages) {
-            return Some(span);
-        }
-        if !self.unmapping_may_help(bytes) || self.unmap_free() == 0 {
-            return None;
-        }
-        self.map_huge(bytes, align.max(unit), 0)
+        let last = || {
+            self.alloc_large_from_free(pages, align_pages).or_else(|| {
+                if !self.unmapping_may_help(bytes) {
+                    return None;
+                }
+                self.unmap_free();
+                self.map_huge(bytes, align.max(unit), 0)
+            })
+        };
+        // What others have in their hands is neither free nor the source's.
+        last().or_else(|| if self.await_others() { last() } else { None })
     }
 
     /// [`alloc_huge`](Self::alloc_huge) between two pages that nobody can touch, as far as the source

@@ -30,7 +30,7 @@ pub const MAP_BYTES: usize = 9;
 /// Fewest pages that go back at once when there is no room (512 KiB): a system call for each page would take
 /// its time.
 const AT_ONCE: usize = if cfg!(tiermalloc_loom) { 1 } else { 64 };
-/// How often who needs room waits for those who are giving pages back at this moment, in milliseconds.
+/// How often who needs room, or addresses, waits for those who are giving pages back at this moment, in milliseconds.
 const PATIENCE: usize = 200;
 
 /// The limits, under the lock; in pages, and as they were set.
@@ -41,9 +41,13 @@ pub(crate) struct Limits {
     pub(crate) any: bool,
     hard_bytes: usize,
     soft_bytes: usize,
-    /// Pages that were committed and are being given back.
+    /// Pages that were committed and are being given back,
     moving: usize,
-    /// The same of threads that do not exist in this process.
+    /// and the spans in the hands of those who do it.
+    moves: usize,
+    /// How often one of those has put his down.
+    ended: usize,
+    /// Such pages of threads that do not exist in this process.
     lost: usize,
     /// Pages that somebody else has and that count with the heap's.
     elsewhere: usize,
@@ -60,6 +64,8 @@ impl Limits {
             hard_bytes: 0,
             soft_bytes: 0,
             moving: 0,
+            moves: 0,
+            ended: 0,
             lost: 0,
             elsewhere: 0,
             refused: 0,
@@ -113,11 +119,15 @@ impl Inner {
     /// Committed pages that are nobody's for a while, because they are being given back.
     pub(crate) fn begin_move(&mut self, pages: usize) {
         self.limits.moving += pages;
+        self.limits.moves += 1;
     }
 
     /// The end of it. What has not gone back is counted elsewhere again.
     pub(crate) fn end_move(&mut self, pages: usize) {
         self.limits.moving -= pages;
+        // Who has come out of a fork in the middle of it is not counted any more.
+        self.limits.moves = self.limits.moves.saturating_sub(1);
+        self.limits.ended = self.limits.ended.wrapping_add(1);
     }
 
     /// Free dirty pages that the soft limit wants to go back.
@@ -214,6 +224,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn forget_moving(&self) {
         let limits = &mut self.inner.lock().limits;
         limits.lost += core::mem::take(&mut limits.moving);
+        limits.moves = 0;
         // Nor does anybody look here who was asked to.
         self.waiting.forget_watch();
     }
@@ -362,6 +373,25 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             waited += 1;
             pause();
         }
+    }
+
+    /// Waits until those have put their spans down who are giving them back at this moment, up to 200 ms: for when
+    /// addresses run out, and what they have may be all that is free. Returns whether there was anybody.
+    #[cold]
+    pub fn await_others(&self) -> bool {
+        let now = || {
+            let limits = &self.inner.lock().limits;
+            (limits.moves, limits.ended)
+        };
+        let (there, before) = now();
+        for _ in 0..PATIENCE {
+            let (moves, ended) = now();
+            if moves == 0 || ended.wrapping_sub(before) >= there {
+                break;
+            }
+            pause();
+        }
+        there > 0
     }
 }
 

@@ -226,6 +226,7 @@ pub(crate) fn reclaim<T>(bytes: usize, again: impl Fn() -> Option<T>) -> Option<
         return again();
     }
     again().or_else(|| {
+        heap().await_others();
         heap().unmap_free();
         guarded::unmap_free();
         again()
