@@ -7,9 +7,10 @@
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
-use tiermalloc_page_heap::{RawLock, Span, State};
+use tiermalloc_page_heap::{Put, Putting, RawLock, Span};
 use tiermalloc_size_class::{Class, MAX_BATCH, PAGE_SHIFT};
 use tiermalloc_sync::atomic::Ordering;
+use tiermalloc_sync::prefetch;
 
 use crate::shard::{PerClass, SHARDS};
 use crate::single::refused;
@@ -82,23 +83,37 @@ impl Room<'_> {
     }
 }
 
-/// Up to a batch of objects that go home, in runs of neighbours that seem to lie in one span, each with that span and
-/// its shard: of a span whose last object has gone home nothing can be told any more.
+/// Up to a batch of objects that go home, each with the span that it seems to lie in, and that one's shard: of a span
+/// whose last object has gone home nothing can be told any more.
 struct Homing {
-    objects: [MaybeUninit<*mut u8>; MAX_BATCH],
+    objects: [MaybeUninit<Homebound>; MAX_BATCH],
+    shards: [MaybeUninit<u8>; MAX_BATCH],
     count: usize,
-    runs: [MaybeUninit<Run>; MAX_BATCH],
-    run_count: usize,
     /// A bit for each shard that has any of the spans.
     owners: u32,
 }
 
 #[derive(Clone, Copy)]
-struct Run {
+struct Homebound {
+    object: *mut u8,
     span: *mut Span,
-    owner: usize,
-    /// Where its objects begin; they end where those of the next run begin.
-    first: usize,
+}
+
+/// The spans that empty when up to a batch of objects goes home.
+struct Emptied {
+    spans: [MaybeUninit<NonNull<Span>>; MAX_BATCH],
+    count: usize,
+}
+
+impl Emptied {
+    /// One for each object at most.
+    #[inline(always)]
+    fn push(&mut self, span: NonNull<Span>) {
+        if let Some(slot) = self.spans.get_mut(self.count) {
+            slot.write(span);
+            self.count += 1;
+        }
+    }
 }
 
 /// The shard of a span; the first one's, if there is none, will say so.
@@ -113,9 +128,8 @@ impl Homing {
     fn new() -> Self {
         Self {
             objects: [const { MaybeUninit::uninit() }; MAX_BATCH],
+            shards: [const { MaybeUninit::uninit() }; MAX_BATCH],
             count: 0,
-            runs: [const { MaybeUninit::uninit() }; MAX_BATCH],
-            run_count: 0,
             owners: 0,
         }
     }
@@ -129,69 +143,72 @@ impl Homing {
     unsafe fn take(
         &mut self,
         list: &mut *mut u8,
+        alone: bool,
         span_of: impl Fn(usize) -> Option<NonNull<Span>>,
     ) {
-        let (mut page, mut count, mut span) = (0, 0, ptr::null_mut());
-        let (mut run_count, mut owners) = (0, 0);
+        let (mut page, mut span, mut owner) = (0, ptr::null_mut(), 0);
+        let (mut count, mut owners) = (0, alone as u32);
         let mut object = *list;
         while count < MAX_BATCH && !object.is_null() {
             let here = object as usize >> PAGE_SHIFT;
             if here != page {
                 page = here;
                 let found = span_of(object as usize);
-                let this = found.map_or(ptr::null_mut(), NonNull::as_ptr);
-                if this != span || this.is_null() {
-                    span = this;
-                    let owner = owner_of(found);
+                span = found.map_or(ptr::null_mut(), NonNull::as_ptr);
+                if alone {
+                    // The lock is not to be held while it comes.
+                    prefetch(span.cast());
+                } else {
+                    owner = owner_of(found);
                     owners |= 1 << owner;
-                    debug_assert!(run_count <= count);
-                    // SAFETY: no more runs have begun than objects have come, and there is room for another one of these.
-                    unsafe { self.runs.get_unchecked_mut(run_count) }.write(Run {
-                        span,
-                        owner,
-                        first: count,
-                    });
-                    run_count += 1;
                 }
             }
-            self.objects[count].write(object);
+            self.objects[count].write(Homebound { object, span });
+            if !alone {
+                self.shards[count].write(owner as u8);
+            }
             count += 1;
             // SAFETY: passed on to the caller.
             object = unsafe { Chain::next(object) };
         }
-        (self.count, self.run_count, self.owners) = (count, run_count, owners);
+        (self.count, self.owners) = (count, owners);
         *list = object;
     }
 
-    /// The runs, each with its objects, which are one at least.
+    /// The objects.
     #[inline(always)]
-    fn runs(&self) -> impl Iterator<Item = (Run, &[*mut u8])> {
-        (0..self.run_count).map(|n| {
-            debug_assert!(n < MAX_BATCH && self.count <= MAX_BATCH);
-            // SAFETY: so many are written, of each kind, and each run has begun at an object that was written behind it.
-            unsafe {
-                let run = self.runs.get_unchecked(n).assume_init();
-                let end = match n + 1 < self.run_count {
-                    true => self.runs.get_unchecked(n + 1).assume_init_ref().first,
-                    false => self.count,
-                };
-                let objects = self.objects.as_ptr().cast::<*mut u8>().add(run.first);
-                (run, core::slice::from_raw_parts(objects, end - run.first))
-            }
-        })
+    fn objects(&self) -> &[Homebound] {
+        debug_assert!(self.count <= MAX_BATCH);
+        // SAFETY: the first `count` are written.
+        unsafe { core::slice::from_raw_parts(self.objects.as_ptr().cast(), self.count) }
+    }
+
+    /// The shard of the object of which so many stand behind in [`objects`](Self::objects).
+    #[inline(always)]
+    fn shard_of_last(&self, left: usize) -> usize {
+        // SAFETY: as above.
+        self.shards
+            .get(self.count - left)
+            .map_or(0, |shard| unsafe { shard.assume_init() } as usize)
     }
 }
 
-/// The span, if it is one of `class` and the shard in which `object` lies. Under the lock of both. A live object
-/// keeps its span in them; only for an object that is not one may it be another, or another's meanwhile.
-#[inline]
-fn home(class: Class, object: *mut u8, span: *mut Span, shard: usize) -> Option<NonNull<Span>> {
+/// The span, if it is one of `class` and the shard. Under the lock of both.
+#[inline(always)]
+fn span_at_home(class: Class, span: *mut Span, shard: usize) -> Option<NonNull<Span>> {
     let found = NonNull::new(span)?;
     // SAFETY: from the map, and records stay records.
     let span = unsafe { found.as_ref() };
-    let within = || (object as usize).wrapping_sub(span.address()) < span.bytes();
-    let ours = span.class() == Some(class) && span.state() == State::Objects;
-    (ours && span.owner() == shard && within()).then_some(found)
+    let ours = span.is_of(class) && span.owner() == shard;
+    ours.then_some(found)
+}
+
+/// Whether an object lies in a span.
+#[inline]
+fn is_within(object: *mut u8, span: NonNull<Span>) -> bool {
+    // SAFETY: from the map, and records stay records.
+    let span = unsafe { span.as_ref() };
+    (object as usize).wrapping_sub(span.address()) < span.bytes()
 }
 
 impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
@@ -299,46 +316,72 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// The objects are the caller's.
     #[inline]
     unsafe fn bring_home(self, class: Class, homing: &Homing, stores: u64) -> Result<(), Misuse> {
-        let shape = class.shape();
-        let mut emptied = [const { MaybeUninit::<NonNull<Span>>::uninit() }; MAX_BATCH];
-        let mut count = 0;
-        let mut wrong = Ok(());
+        let mut emptied = Emptied { spans: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0 };
         let per_class = &self.shard().classes[class.id()];
         let mut spans = per_class.spans.lock();
         spans.stores += stores;
-        for (run, objects) in homing.runs() {
-            if run.owner != self.at() {
-                continue;
-            }
-            let first = objects.first().copied().unwrap_or(ptr::null_mut());
-            let Some(span) = home(class, first, run.span, self.at()) else {
-                wrong = Err(Misuse::Foreign(first, class));
-                break;
-            };
-            // SAFETY: the span is one of this class.
-            let (put, found) = unsafe { spans.put(span, shape, objects) };
-            // Neighbours often come back one after the other: a span is settled once for all of them. One that has
-            // emptied and left, and to which a double free leads once more, gets none.
-            // SAFETY: as above.
-            if put > 0 && unsafe { spans.settle(span) } {
-                // Each object empties one span at most.
-                if let Some(slot) = emptied.get_mut(count) {
-                    slot.write(span);
-                    count += 1;
-                }
-            }
-            if let Some(&object) = objects.get(put) {
-                wrong = refused(found, class, object);
-                break;
-            }
-        }
+        // SAFETY: passed on to the caller; under the lock.
+        let answer = unsafe { self.put_all(class, homing, &mut spans, &mut emptied) };
         self.note_spare(per_class, class, &spans);
         drop(spans);
-        for span in emptied.iter().take(count) {
+        for span in emptied.spans.iter().take(emptied.count) {
             // SAFETY: the first `count` are written. C3: they left their class with no object handed out.
             unsafe { self.let_go(span.assume_init()) };
         }
-        wrong
+        answer
+    }
+
+    /// [`bring_home`](Self::bring_home) under the lock.
+    ///
+    /// # Safety
+    /// As for `bring_home`; the spans are those of the class and the shard.
+    #[inline(always)]
+    unsafe fn put_all(
+        self,
+        class: Class,
+        homing: &Homing,
+        spans: &mut Spans,
+        emptied: &mut Emptied,
+    ) -> Result<(), Misuse> {
+        let shape = class.shape();
+        let all = homing.owners == 1 << self.at();
+        let mut left = homing.objects();
+        while let [first, rest @ ..] = left {
+            if !all && homing.shard_of_last(left.len()) != self.at() {
+                left = rest;
+                continue;
+            }
+            let Some(span) = span_at_home(class, first.span, self.at()) else {
+                return Err(Misuse::Foreign(first.object, class));
+            };
+            // SAFETY: records stay records.
+            let putting = Putting::begin(unsafe { span.as_ref() }, shape);
+            let before = left.len();
+            // Neighbours often come back one after the other: a span is settled once for all of them.
+            let found = loop {
+                let [now, rest @ ..] = left else { break Put::Done };
+                if now.span != first.span {
+                    break Put::Done;
+                }
+                // SAFETY: the span is one of this class, under its lock.
+                let found = unsafe { putting.put(now.object) };
+                if found != Put::Done {
+                    break found;
+                }
+                left = rest;
+            };
+            let back = before - left.len();
+            spans.live -= back;
+            // One that has emptied and left, and to which a double free leads once more, gets none.
+            // SAFETY: as above.
+            if back > 0 && unsafe { spans.settle(class, span) } {
+                emptied.push(span);
+            }
+            if let (false, [wrong, ..]) = (found == Put::Done, left) {
+                return not_put(found, class, wrong.object, span);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -352,11 +395,11 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// As for `store`.
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub unsafe fn store_to_spans(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
-        let (mut list, mut uncounted) = (chain.head, 1);
+        let (mut list, mut uncounted, alone) = (chain.head, 1, self.log() == 0);
         loop {
             let mut homing = Homing::new();
             // SAFETY: the chain owns its objects.
-            unsafe { homing.take(&mut list, |address| self.source.span_of(address)) };
+            unsafe { homing.take(&mut list, alone, |address| self.source.span_of(address)) };
             let mut owners = homing.owners;
             while owners != 0 {
                 let owner = owners.trailing_zeros() as usize;
@@ -380,12 +423,25 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
 }
 
 /// The span, if it is one of `class` and the shard in which `object` lies; else what the object is reported as. Under
-/// the lock of the class in that shard.
+/// the lock of the class in that shard. A live object keeps its span in them; only for an object that is not one may it be another, or
+/// another's meanwhile.
 #[inline]
 pub(crate) fn expect_home(
     class: Class,
     object: *mut u8,
     (span, shard): (*mut Span, usize),
 ) -> Result<NonNull<Span>, Misuse> {
-    home(class, object, span, shard).ok_or(Misuse::Foreign(object, class))
+    span_at_home(class, span, shard)
+        .filter(|&span| is_within(object, span))
+        .ok_or(Misuse::Foreign(object, class))
+}
+
+/// What an object is reported as that its span has not taken.
+#[cold]
+fn not_put(found: Put, class: Class, object: *mut u8, span: NonNull<Span>) -> Result<(), Misuse> {
+    if is_within(object, span) {
+        refused(found, class, object)
+    } else {
+        Err(Misuse::Foreign(object, class))
+    }
 }

@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_page_heap::{Past, Put, RawLock};
+use tiermalloc_page_heap::{Past, Put, Putting, RawLock};
 use tiermalloc_size_class::Class;
 
 use crate::carry::expect_home;
@@ -50,8 +50,10 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         // SAFETY: a span of this class, under its lock.
         unsafe {
             spans.stores += 1;
-            refused(spans.put(span, class.shape(), &[object]).1, class, object)?;
-            if spans.settle(span) {
+            let put = Putting::begin(span.as_ref(), class.shape()).put(object);
+            refused(put, class, object)?;
+            spans.live -= 1;
+            if spans.settle(class, span) {
                 drop(spans);
                 // C3: it left its class with no object handed out.
                 self.source.free_span(span);

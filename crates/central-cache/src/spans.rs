@@ -2,8 +2,8 @@
 
 use core::ptr::{self, NonNull};
 
-use tiermalloc_page_heap::{Past, Put, Span};
-use tiermalloc_size_class::{Class, Shape};
+use tiermalloc_page_heap::{Past, Span};
+use tiermalloc_size_class::Class;
 
 use crate::carry::Gathered;
 #[cfg(not(tiermalloc_loom))]
@@ -141,36 +141,18 @@ impl Spans {
         got
     }
 
-    /// Takes objects back, as far as they are live ones of the span: returns their number, and what the first is that
-    /// is not. The span's place among the lists is settled by [`settle`](Self::settle).
-    ///
-    /// # Safety
-    /// The span is one of this class, of which `shape` is.
-    #[inline]
-    pub(crate) unsafe fn put(
-        &mut self,
-        span: NonNull<Span>,
-        shape: Shape,
-        objects: &[*mut u8],
-    ) -> (usize, Put) {
-        // SAFETY: under the lock of the class.
-        let (count, found) = unsafe { span.as_ref().put_objects(shape, objects) };
-        self.live -= count;
-        (count, found)
-    }
-
     /// Puts a span to which objects came back where it belongs (C2). When all have, it leaves the
     /// class (C3): true, and the caller frees it once the lock is given up.
     ///
     /// # Safety
     /// The span is one of this class.
     #[inline(always)]
-    pub(crate) unsafe fn settle(&mut self, span: NonNull<Span>) -> bool {
+    pub(crate) unsafe fn settle(&mut self, class: Class, span: NonNull<Span>) -> bool {
         // SAFETY: under the lock of the class.
         unsafe {
             let record = span.as_ref();
             if record.live() > 0 {
-                self.regroup(record);
+                self.regroup_as(class, record);
                 return false;
             }
             self.unlink(record);
@@ -205,13 +187,28 @@ impl Spans {
     #[inline(always)]
     unsafe fn regroup(&mut self, span: &Span) {
         let Some(class) = span.class() else { return };
+        // SAFETY: under the lock of the class.
+        unsafe { self.regroup_as(class, span) };
+    }
+
+    /// [`regroup`](Self::regroup) of a span that is known to be one of `class`.
+    #[inline(always)]
+    unsafe fn regroup_as(&mut self, class: Class, span: &Span) {
         let group = group_of(class, span.live());
         if group != span.group.get() {
             // SAFETY: under the lock of the class.
-            unsafe {
-                self.unlink(span);
-                self.link(span, group);
-            }
+            unsafe { self.move_to(span, group) };
+        }
+    }
+
+    /// Once in several objects: out of the way of what is done for each.
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    unsafe fn move_to(&mut self, span: &Span, group: u8) {
+        // SAFETY: under the lock of the class.
+        unsafe {
+            self.unlink(span);
+            self.link(span, group);
         }
     }
 

@@ -71,7 +71,7 @@ pub use limit::MAP_BYTES;
 pub use lock::RawLock;
 #[cfg(feature = "memmap2")]
 pub use memmap::MemmapPages;
-pub use objects::{Past, Put};
+pub use objects::{Past, Put, Putting};
 pub use pace::Gone;
 pub use release::Look;
 pub use source::{HugePages, OsPages, PageSource};

@@ -261,63 +261,55 @@ impl Span {
     /// The span is in state `Objects` and the lock of its class is held.
     #[inline]
     pub unsafe fn put_object(&self, address: usize) -> Put {
-        match self.class() {
-            // SAFETY: passed on to the caller.
-            Some(class) => unsafe { self.put_objects(class.shape(), &[address as *mut u8]).1 },
-            None => Put::Misplaced,
-        }
-    }
-
-    /// Takes objects back, one after the other, as far as they are live ones of this span: returns their number, and
-    /// what the first is that is not; `Done` if all were. That one, and those behind it, are left as they are.
-    ///
-    /// Cost: some 20 instructions for each.
-    ///
-    /// # Safety
-    /// As for `put_object`; the shape is that of the span's class.
-    #[inline]
-    pub unsafe fn put_objects(&self, shape: Shape, objects: &[*mut u8]) -> (usize, Put) {
-        let start = shape.first_object(self.address());
+        let Some(class) = self.class() else { return Put::Misplaced };
         // SAFETY: passed on to the caller.
-        let (count, found, hint) = unsafe { self.free_bits(shape, start, objects) };
-        if hint < self.hint.get() as usize {
-            self.hint.set(hint as u16);
-        }
-        self.live.set((self.live() - count) as u16);
-        (count, found)
+        unsafe { Putting::begin(self, class.shape()).put(address as *mut u8) }
+    }
+}
+
+/// Objects that come back to one span, one after the other: what is the same for all of them is found out once.
+///
+/// Cost: some 10 instructions for the span, and 20 for each object.
+pub struct Putting<'s> {
+    span: &'s Span,
+    shape: Shape,
+    /// The address of the first object.
+    start: usize,
+    bits: *mut u64,
+}
+
+impl<'s> Putting<'s> {
+    /// None has come back yet. The shape is that of the span's class.
+    #[inline(always)]
+    pub fn begin(span: &'s Span, shape: Shape) -> Self {
+        let start = shape.first_object(span.address());
+        Self { span, shape, start, bits: span.bits.get() }
     }
 
-    /// Sets the bits of objects of a span whose first one is at `start`: returns their number, what stopped it, and the first word that
-    /// has changed.
+    /// Takes an object back. What is misplaced or free already is left as it is.
     ///
     /// # Safety
-    /// As for `put_objects`.
+    /// The span is in state `Objects` and the lock of its class has been held since [`begin`](Self::begin).
     #[inline(always)]
-    unsafe fn free_bits(
-        &self,
-        shape: Shape,
-        start: usize,
-        objects: &[*mut u8],
-    ) -> (usize, Put, usize) {
-        let bits = self.bits.get();
-        let mut first = usize::MAX;
-        for (count, &object) in objects.iter().enumerate() {
-            let Some(index) = shape.object_at((object as usize).wrapping_sub(start)) else {
-                return (count, Put::Misplaced, first);
-            };
-            let word = index / 64;
-            let bit = 1u64 << (index % 64);
-            // SAFETY: index < objects, so word < words; the lock makes the access ours alone.
-            unsafe {
-                let slot = bits.add(word);
-                let free = slot.read();
-                if free & bit != 0 {
-                    return (count, Put::Twice, first);
-                }
-                slot.write(free | bit);
+    pub unsafe fn put(&self, object: *mut u8) -> Put {
+        let Some(index) = self.shape.object_at((object as usize).wrapping_sub(self.start)) else {
+            return Put::Misplaced;
+        };
+        let word = index / 64;
+        let bit = 1u64 << (index % 64);
+        // SAFETY: index < objects, so word < words; the lock makes the access ours alone.
+        unsafe {
+            let slot = self.bits.add(word);
+            let free = slot.read();
+            if free & bit != 0 {
+                return Put::Twice;
             }
-            first = first.min(word);
+            slot.write(free | bit);
         }
-        (objects.len(), Put::Done, first)
+        if word < self.span.hint.get() as usize {
+            self.span.hint.set(word as u16);
+        }
+        self.span.live.set(self.span.live.get() - 1);
+        Put::Done
     }
 }

@@ -173,6 +173,12 @@ impl Span {
         Class::from_id(self.class.get() as usize)
     }
 
+    /// Whether this is a span of objects of `class`; exact under the lock of the class.
+    #[inline(always)]
+    pub fn is_of(&self, class: Class) -> bool {
+        self.class.get() as usize == class.id() && self.state() == State::Objects
+    }
+
     pub(crate) fn set_class(&self, class: Option<Class>) {
         self.class.set(class.map_or(0, |c| c.id() as u8));
     }

@@ -44,6 +44,7 @@ impl ThreadCache {
 ///
 /// # Errors
 /// The chain ends among those that are looked at: there was a circle, which an object freed twice makes of it.
+/// Once it is known to be scattered no more are looked at.
 ///
 /// # Safety
 /// The chain owns its objects.
@@ -61,10 +62,15 @@ pub(crate) unsafe fn is_scattered(class: Class, chain: Chain) -> Result<bool, Mi
             return Err(Misuse::DoubleFree(last, class));
         }
         let from = (next as usize).wrapping_sub(last as usize);
-        jumps += usize::from(from.wrapping_add(NEAR) > 2 * NEAR);
+        if from.wrapping_add(NEAR) > 2 * NEAR {
+            jumps += 1;
+            if jumps == JUMPS {
+                return Ok(true);
+            }
+        }
         last = next;
     }
-    Ok(jumps >= JUMPS)
+    Ok(false)
 }
 
 /// Walks `count` objects from `head` on, ends the chain there, and returns what was behind it.
