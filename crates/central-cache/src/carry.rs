@@ -87,6 +87,7 @@ impl Room<'_> {
 /// whose last object has gone home nothing can be told any more.
 struct Homing {
     objects: [MaybeUninit<Homebound>; MAX_BATCH],
+    /// Written unless there is one shard only, which `owners` says then.
     shards: [MaybeUninit<u8>; MAX_BATCH],
     count: usize,
     /// A bit for each shard that has any of the spans.
@@ -135,7 +136,7 @@ impl Homing {
     }
 
     /// Takes objects off a list, up to its end whatever their number; `span_of` is asked once for neighbours in
-    /// a page.
+    /// a page. `alone`: all spans are the first shard's.
     ///
     /// # Safety
     /// The objects are the caller's.
@@ -183,10 +184,20 @@ impl Homing {
         unsafe { core::slice::from_raw_parts(self.objects.as_ptr().cast(), self.count) }
     }
 
-    /// The shard of the object of which so many stand behind in [`objects`](Self::objects).
+    /// Whether the spans of all objects seem to be the shard's.
     #[inline(always)]
-    fn shard_of_last(&self, left: usize) -> usize {
-        // SAFETY: as above.
+    fn all_of(&self, shard: usize) -> bool {
+        self.owners == 1 << shard
+    }
+
+    /// The shard of the first of the last `left` [objects](Self::objects).
+    ///
+    /// # Safety
+    /// Not [all](Self::all_of) are of one shard.
+    #[inline(always)]
+    unsafe fn shard_of_last(&self, left: usize) -> usize {
+        debug_assert!(self.owners.count_ones() > 1);
+        // SAFETY: passed on to the caller: so they are written, up to `count`.
         self.shards
             .get(self.count - left)
             .map_or(0, |shard| unsafe { shard.assume_init() } as usize)
@@ -344,10 +355,11 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         emptied: &mut Emptied,
     ) -> Result<(), Misuse> {
         let shape = class.shape();
-        let all = homing.owners == 1 << self.at();
+        let all = homing.all_of(self.at());
         let mut left = homing.objects();
         while let [first, rest @ ..] = left {
-            if !all && homing.shard_of_last(left.len()) != self.at() {
+            // SAFETY: not all are of this shard, which has some.
+            if !all && unsafe { homing.shard_of_last(left.len()) } != self.at() {
                 left = rest;
                 continue;
             }
@@ -363,7 +375,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
                 if now.span != first.span {
                     break Put::Done;
                 }
-                // SAFETY: the span is one of this class, under its lock.
+                // SAFETY: the span is one of this class, of which the shape is, under its lock.
                 let found = unsafe { putting.put(now.object) };
                 if found != Put::Done {
                     break found;
@@ -389,17 +401,25 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// [`store`](Self::store) past the transfer cache: each object to the span that it lies in, whosesoever that is.
     ///
     /// # Errors
-    /// A mistake of the program, as for [`Near::store`].
+    /// A mistake of the program, as for [`Near::store`]; also a chain that has fewer objects than it says, which a double free
+    /// makes of it.
     ///
     /// # Safety
     /// As for `store`.
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     pub unsafe fn store_to_spans(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
-        let (mut list, mut uncounted, alone) = (chain.head, 1, self.log() == 0);
+        let (mut list, mut uncounted, alone) = (chain.head, 1, self.is_alone());
+        let mut left = chain.count;
         loop {
             let mut homing = Homing::new();
             // SAFETY: the chain owns its objects.
             unsafe { homing.take(&mut list, alone, |address| self.source.span_of(address)) };
+            if list.is_null() && homing.count < left {
+                // It was cut inside a circle.
+                let last = homing.objects().last().map_or(ptr::null_mut(), |last| last.object);
+                return Err(Misuse::DoubleFree(last, class));
+            }
+            left = left.saturating_sub(MAX_BATCH);
             let mut owners = homing.owners;
             while owners != 0 {
                 let owner = owners.trailing_zeros() as usize;

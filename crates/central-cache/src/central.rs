@@ -101,6 +101,14 @@ impl<R: RawLock, S> CentralCache<R, S> {
         self.width.log.load(Ordering::Relaxed)
     }
 
+    /// Whether no span is another shard's than the first one's, as far as the caller can know of any: an object of such a span comes
+    /// from somebody who had seen the mask, and so has whoever got it from there.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        // Relaxed: by coherence.
+        self.width.mask.load(Ordering::Relaxed) == 0
+    }
+
     /// Shards in use: a power of two, 1 to [`SHARDS`].
     #[inline]
     pub fn shards(&self) -> usize {
@@ -116,7 +124,8 @@ impl<R: RawLock, S> CentralCache<R, S> {
         if log > self.log() {
             let _widening = self.widening.lock();
             self.width.log.fetch_max(log, Ordering::Relaxed);
-            // Who sees the one and not the other is near to fewer shards for a moment, or leaves no word for others.
+            // Who sees the one and not the other is near to fewer shards for a moment, or leaves no word for others. Whose a
+            // span is goes by the mask alone (`is_alone`).
             self.width.mask.fetch_or((1 << log) - 1, Ordering::Relaxed);
             // Nobody has left word of that while there was one shard.
             for class in Class::all().filter(|&class| is_used(class)) {

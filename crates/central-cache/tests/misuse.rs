@@ -52,6 +52,27 @@ fn a_double_free_within_one_chain_is_reported_also_when_the_span_has_emptied_in_
 }
 
 #[test]
+fn a_chain_that_ends_before_it_should_is_reported_and_none_of_its_last_batch_goes_home() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let all = fetch_all(cache, class, 80);
+        for (count, there) in [(1, 0), (2, 1), (32, 17), (33, 32), (64, 63), (80, 40)] {
+            let mut short = chain_of(&all[..there]);
+            short.count = count;
+            // SAFETY: the misuse is the point.
+            let answer = unsafe { cache.store_to_spans(class, short) };
+            let end = there.checked_sub(1).map_or(std::ptr::null_mut(), |last| all[last]);
+            assert_eq!(answer, Err(Misuse::DoubleFree(end, class)), "{there} of {count}");
+            let gone = there.saturating_sub(1) / 32 * 32;
+            assert_eq!(cache.stats(class).out, 80 - gone);
+            let again = fetch_all(cache, class, gone);
+            assert_eq!(again, all[..gone], "in order of address");
+        }
+        store_each(cache, class, all);
+    });
+}
+
+#[test]
 fn objects_before_a_misplaced_one_are_taken_back() {
     with_cache(|cache| {
         let class = class_of_size(768);

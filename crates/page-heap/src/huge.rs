@@ -24,7 +24,8 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// A mapping of its own for `bytes` bytes at alignment `align` (a power of two), all zero. When
     /// the source has none, a free span of the heap will do; when addresses are short, what the heap
-    /// has free is unmapped first. `None` when all that has not helped.
+    /// has free is unmapped first, also what others are about to give back at this moment: then it may take 200 ms. `None`
+    /// when all that has not helped.
     pub fn alloc_huge(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
         let unit = self.unit();
         let bytes = self.whole_pages(bytes)?;
@@ -36,17 +37,19 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if !self.has_room(bytes) {
             return None;
         }
-        let last = || {
-            self.alloc_large_from_free(pages, align_pages).or_else(|| {
-                if !self.unmapping_may_help(bytes) {
-                    return None;
-                }
-                self.unmap_free();
-                self.map_huge(bytes, align.max(unit), 0)
-            })
+        let from_free = || self.alloc_large_from_free(pages, align_pages);
+        let unmap = || {
+            self.unmap_free();
+            self.map_huge(bytes, align.max(unit), 0)
         };
+        if let Some(span) = from_free() {
+            return Some(span);
+        }
+        if !self.unmapping_may_help(bytes) {
+            return None;
+        }
         // What others have in their hands is neither free nor the source's.
-        last().or_else(|| if self.await_others() { last() } else { None })
+        unmap().or_else(|| if self.await_others() { from_free().or_else(unmap) } else { None })
     }
 
     /// [`alloc_huge`](Self::alloc_huge) between two pages that nobody can touch, as far as the source
@@ -83,11 +86,14 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         fits.then_some(bytes)
     }
 
-    /// Whether the source would have `bytes` bytes if it had all free pages back: tried with the
+    /// Whether the source would have `bytes` bytes if it had all free pages back, and those in somebody's hands: tried with the
     /// difference. Else an absurd request would cost the heap all that it has free.
     fn unmapping_may_help(&self, bytes: usize) -> bool {
         self.return_all_waiting();
-        let free = self.inner.lock().stats.free_pages << PAGE_SHIFT;
+        let free = {
+            let inner = self.inner.lock();
+            (inner.stats.free_pages + inner.in_hand()) << PAGE_SHIFT
+        };
         let missing = round_up(bytes.saturating_sub(free), self.unit());
         if missing == 0 {
             return true;
@@ -177,13 +183,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.stats.huge_pages -= pages;
         inner.stats.huge_spans -= 1;
         inner.stats.guarded_spans -= (guard > 0) as usize;
-        inner.begin_move(pages);
+        let this = inner.begin_move(record, pages);
         drop(inner);
         let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.
         if unsafe { self.source.release(place, mapped) } {
             let mut inner = self.inner.lock();
-            inner.end_move(pages);
+            inner.end_move(this);
             inner.stats.huge_returned_pages += pages;
             self.note_soft_limit(&inner);
             // SAFETY: nothing refers to the record any more.
@@ -200,7 +206,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             record.set_dirty(0, record.pages());
             // SAFETY: ours, on no set, in the map with no page.
             unsafe { self.put_back(&mut inner, span) };
-            inner.end_move(pages);
+            inner.end_move(this);
             self.note_soft_limit(&inner);
         } else {
             // Nor is there a leaf for it: its addresses are lost, its memory need not be.
@@ -208,7 +214,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
             unsafe {
                 self.source.decommit(place, mapped);
                 let mut inner = self.inner.lock();
-                inner.end_move(pages);
+                inner.end_move(this);
                 self.note_soft_limit(&inner);
                 inner.records.give_span(span);
             }
@@ -335,13 +341,13 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
                 span.as_ref()
             };
             let dirty = record.dirty_pages();
-            inner.begin_move(dirty);
+            let this = inner.begin_move(record, dirty);
             drop(inner);
             let place = NonNull::new(record.address() as *mut u8);
             // SAFETY: the pages are free and ours.
             let gone = place.is_some_and(|p| unsafe { self.source.release(p, record.bytes()) });
             let mut inner = self.inner.lock();
-            inner.end_move(dirty);
+            inner.end_move(this);
             // SAFETY: ours, on no set, in the map with no page.
             unsafe {
                 if !gone {

@@ -24,6 +24,7 @@ use crate::heap::{Inner, PageHeap};
 use crate::lock::RawLock;
 use crate::release::KEEP;
 use crate::source::PageSource;
+use crate::span::Span;
 
 /// Bytes of the page map for each page.
 pub const MAP_BYTES: usize = 9;
@@ -43,10 +44,11 @@ pub(crate) struct Limits {
     soft_bytes: usize,
     /// Pages that were committed and are being given back,
     moving: usize,
-    /// and the spans in the hands of those who do it.
-    moves: usize,
-    /// How often one of those has put his down.
-    ended: usize,
+    /// and the spans in the hands of those who do it, by turns: who waits for them counts those who come later apart.
+    moves: [usize; 2],
+    turn: usize,
+    /// Pages of these spans, committed or not.
+    in_hand: usize,
     /// Such pages of threads that do not exist in this process.
     lost: usize,
     /// Pages that somebody else has and that count with the heap's.
@@ -64,13 +66,24 @@ impl Limits {
             hard_bytes: 0,
             soft_bytes: 0,
             moving: 0,
-            moves: 0,
-            ended: 0,
+            moves: [0; 2],
+            turn: 0,
+            in_hand: 0,
             lost: 0,
             elsewhere: 0,
             refused: 0,
         }
     }
+}
+
+/// A span in somebody's hands.
+#[derive(Debug)]
+pub(crate) struct Move {
+    /// Pages that count as moving,
+    committed: usize,
+    /// and all.
+    pages: usize,
+    turn: usize,
 }
 
 impl Limits {
@@ -116,18 +129,33 @@ impl Inner {
         self.committed().saturating_add(pages).saturating_sub(self.limits.hard)
     }
 
-    /// Committed pages that are nobody's for a while, because they are being given back.
-    pub(crate) fn begin_move(&mut self, pages: usize) {
-        self.limits.moving += pages;
-        self.limits.moves += 1;
+    /// Somebody takes a span into his hands to give pages of it back: so many committed ones are nobody's for a while. What this
+    /// returns he gives to [`end_move`](Self::end_move).
+    pub(crate) fn begin_move(&mut self, span: &Span, committed: usize) -> Move {
+        let limits = &mut self.limits;
+        let this = Move { committed, pages: span.pages(), turn: limits.turn & 1 };
+        limits.moving += committed;
+        limits.moves[this.turn] += 1;
+        limits.in_hand += this.pages;
+        this
     }
 
     /// The end of it. What has not gone back is counted elsewhere again.
-    pub(crate) fn end_move(&mut self, pages: usize) {
-        self.limits.moving -= pages;
-        // Who has come out of a fork in the middle of it is not counted any more.
-        self.limits.moves = self.limits.moves.saturating_sub(1);
-        self.limits.ended = self.limits.ended.wrapping_add(1);
+    pub(crate) fn end_move(&mut self, this: Move) {
+        let limits = &mut self.limits;
+        // Who has come out of a fork in the middle of it is counted with those who do not exist any more.
+        let here = this.committed.min(limits.moving);
+        limits.moving -= here;
+        limits.lost -= (this.committed - here).min(limits.lost);
+        if let Some(moves) = limits.moves.get_mut(this.turn) {
+            *moves = moves.saturating_sub(1);
+        }
+        limits.in_hand = limits.in_hand.saturating_sub(this.pages);
+    }
+
+    /// Pages of spans that somebody has in his hands.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.limits.in_hand
     }
 
     /// Free dirty pages that the soft limit wants to go back.
@@ -224,7 +252,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     pub fn forget_moving(&self) {
         let limits = &mut self.inner.lock().limits;
         limits.lost += core::mem::take(&mut limits.moving);
-        limits.moves = 0;
+        (limits.moves, limits.in_hand) = ([0; 2], 0);
         // Nor does anybody look here who was asked to.
         self.waiting.forget_watch();
     }
@@ -375,23 +403,27 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    /// Waits until those have put their spans down who are giving them back at this moment, up to 200 ms: for when
+    /// Waits until those have put their spans down who are giving pages of them back at this moment, up to 200 ms: for when
     /// addresses run out, and what they have may be all that is free. Returns whether there was anybody.
     #[cold]
     pub fn await_others(&self) -> bool {
-        let now = || {
-            let limits = &self.inner.lock().limits;
-            (limits.moves, limits.ended)
-        };
-        let (there, before) = now();
+        let (mut awaited, mut any) = (None, false);
         for _ in 0..PATIENCE {
-            let (moves, ended) = now();
-            if moves == 0 || ended.wrapping_sub(before) >= there {
+            let mut inner = self.inner.lock();
+            let limits = &mut inner.limits;
+            let other = limits.turn & 1 ^ 1;
+            if awaited.is_none() && limits.moves[other] == 0 {
+                awaited = Some(other ^ 1);
+                limits.turn = other;
+            }
+            if awaited.is_some_and(|turn| limits.moves[turn] == 0) {
                 break;
             }
+            any = true;
+            drop(inner);
             pause();
         }
-        there > 0
+        any
     }
 }
 

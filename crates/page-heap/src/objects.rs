@@ -262,7 +262,7 @@ impl Span {
     #[inline]
     pub unsafe fn put_object(&self, address: usize) -> Put {
         let Some(class) = self.class() else { return Put::Misplaced };
-        // SAFETY: passed on to the caller.
+        // SAFETY: passed on to the caller; the shape is its class's.
         unsafe { Putting::begin(self, class.shape()).put(address as *mut u8) }
     }
 }
@@ -279,7 +279,7 @@ pub struct Putting<'s> {
 }
 
 impl<'s> Putting<'s> {
-    /// None has come back yet. The shape is that of the span's class.
+    /// None has come back yet.
     #[inline(always)]
     pub fn begin(span: &'s Span, shape: Shape) -> Self {
         let start = shape.first_object(span.address());
@@ -289,7 +289,8 @@ impl<'s> Putting<'s> {
     /// Takes an object back. What is misplaced or free already is left as it is.
     ///
     /// # Safety
-    /// The span is in state `Objects` and the lock of its class has been held since [`begin`](Self::begin).
+    /// The span is in state `Objects`, the shape is that of its class, and the lock of the class has been held since
+    /// [`begin`](Self::begin).
     #[inline(always)]
     pub unsafe fn put(&self, object: *mut u8) -> Put {
         let Some(index) = self.shape.object_at((object as usize).wrapping_sub(self.start)) else {

@@ -195,7 +195,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         };
         debug_assert_eq!(record.state(), State::Moving);
         let dirty = record.dirty_pages();
-        inner.begin_move(dirty);
+        let this = inner.begin_move(record, dirty);
         drop(inner);
         let released = self.decommit(record, most);
         let left = record.dirty_pages();
@@ -208,7 +208,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.stats.decommits += (pages > 0) as usize;
         // SAFETY: ours, on no set, in the map with no page.
         unsafe { self.put_back(&mut inner, span) };
-        inner.end_move(dirty);
+        inner.end_move(this);
         self.note_soft_limit(&inner);
         released
     }

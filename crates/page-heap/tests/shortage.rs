@@ -18,8 +18,10 @@ struct Short {
     refused: AtomicUsize,
     /// Whether he is asked to take something back and has not begun to yet.
     asked: AtomicBool,
-    /// Whether he begins only once somebody else has been refused, and longer by so much.
+    /// Whether he begins only once somebody else has been refused, and 30 ms later.
     slow: AtomicBool,
+    /// Told when he is asked to take pages back and keep the addresses.
+    decommitting: Option<fn()>,
 }
 
 /// Waits, but not for ever.
@@ -38,6 +40,7 @@ impl Short {
             refused: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
             slow: AtomicBool::new(false),
+            decommitting: None,
         }
     }
 
@@ -73,6 +76,9 @@ unsafe impl PageSource for Short {
     }
     unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> bool {
         self.take_time();
+        if let Some(told) = self.decommitting {
+            told();
+        }
         // SAFETY: passed on to the caller.
         unsafe { self.kernel.decommit(start, bytes) }
     }
@@ -115,14 +121,50 @@ fn what_another_unmaps_is_waited_for() {
 }
 
 #[test]
+fn who_comes_later_and_goes_earlier_is_not_taken_for_another() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static HEAP: Heap = PageHeap::new(&MAP, Short::new());
+    // SAFETY: ours.
+    let small = unsafe { HEAP.alloc_large(40, 1).unwrap().as_ref() }.address();
+    let decommit = |heap: &Heap| assert!(heap.release_step(10, true).is_some());
+    with_all_in_hand(&HEAP, decommit, || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // While the request below waits.
+                std::thread::sleep(Duration::from_millis(10));
+                // SAFETY: ours, and not used any more.
+                unsafe { HEAP.free_large(small).unwrap() };
+                assert!(HEAP.release_step(10, true).is_some());
+            });
+            assert!(huge(&HEAP, 900).is_some());
+        });
+    });
+}
+
+#[test]
+fn who_comes_out_of_a_fork_with_pages_in_hand_puts_them_down_all_the_same() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static HEAP: Heap =
+        PageHeap::new(&MAP, Short { decommitting: Some(|| HEAP.forget_moving()), ..Short::new() });
+    // SAFETY: ours, and not used any more.
+    unsafe { HEAP.free_large(HEAP.alloc_large(100, 1).unwrap().as_ref().address()).unwrap() };
+    assert_eq!(HEAP.release_step(100, true), Some(100));
+    let stats = HEAP.stats();
+    assert_eq!((stats.moving_pages, stats.dirty_pages), (0, 0));
+    assert_eq!(HEAP.in_use_bytes(), stats.record_bytes);
+    assert!(!HEAP.await_others());
+}
+
+#[test]
 fn nobody_is_waited_for_twice_or_who_is_not_there() {
     static MAP: PageMap<Span> = PageMap::new();
     static HEAP: Heap = PageHeap::new(&MAP, Short::new());
     assert!(!HEAP.await_others());
     let decommit = |heap: &Heap| assert!(heap.release_step(10, true).is_some());
     with_all_in_hand(&HEAP, decommit, || {
-        // What would not do even with that in hand fails all the same, afterwards.
+        // What would not do even with that fails.
         assert!(huge(&HEAP, 5000).is_none());
+        HEAP.await_others();
         assert!(!HEAP.await_others());
     });
     assert_eq!(HEAP.stats().moving_pages, 0);

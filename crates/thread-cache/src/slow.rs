@@ -202,19 +202,16 @@ impl ThreadCache {
         let in_order = self.is_to_lie_in_order(class, source);
         let shrinks = self.capacity[class.id()].get() as usize >= 2 * batch;
         for _ in 0..1 + usize::from(shrinks) {
-            let listed = Chain { head: self.heads[class.id()].get(), count: self.listed(class) };
             // SAFETY: the objects are ours.
             unsafe {
-                if in_order && is_scattered(class, listed)? && source.is_own(listed) {
-                    let chain = self.take_off(class, batch, cut)?;
-                    source.send_home(class, chain)?;
-                    continue;
-                }
                 let chain = self.take_off(class, batch, cut_with_names)?;
                 if chain.count == 0 {
                     break;
                 }
-                source.store(class, chain)?;
+                match in_order && is_scattered(class, chain)? && source.is_own(chain) {
+                    true => source.send_home(class, chain)?,
+                    false => source.store(class, chain)?,
+                }
             }
         }
         if shrinks {

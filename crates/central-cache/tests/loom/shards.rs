@@ -140,3 +140,17 @@ fn a_kept_span_serves_again_or_goes_back() {
         world.finish();
     });
 }
+
+/// Whoever has an object of a second shard sends it there, however little else he has seen of its coming into use.
+#[test]
+fn an_object_of_a_shard_that_has_just_come_into_use_goes_home_to_it() {
+    loom::model(|| {
+        let world = World::new(PAIR);
+        let widening = spawn(&world, |world| world.central.widen(2));
+        let got = world.fetch_near(1, 1);
+        world.send_home(got);
+        widening.join().unwrap();
+        world.check(0);
+        world.finish();
+    });
+}
