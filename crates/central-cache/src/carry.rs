@@ -324,7 +324,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     /// Takes those of the objects back whose spans are the shard's, and counts `stores`.
     ///
     /// # Safety
-    /// The objects are the caller's.
+    /// The objects are the caller's, and the shard is one of `homing.owners`.
     #[inline]
     unsafe fn bring_home(self, class: Class, homing: &Homing, stores: u64) -> Result<(), Misuse> {
         let mut emptied = Emptied { spans: [const { MaybeUninit::uninit() }; MAX_BATCH], count: 0 };
@@ -385,7 +385,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
             let back = before - left.len();
             spans.live -= back;
             // One that has emptied and left, and to which a double free leads once more, gets none.
-            // SAFETY: as above.
+            // SAFETY: the span is one of this class, under its lock.
             if back > 0 && unsafe { spans.settle(class, span) } {
                 emptied.push(span);
             }
@@ -401,8 +401,8 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
     /// [`store`](Self::store) past the transfer cache: each object to the span that it lies in, whosesoever that is.
     ///
     /// # Errors
-    /// A mistake of the program, as for [`Near::store`]; also a chain that has fewer objects than it says, which a double free
-    /// makes of it.
+    /// A mistake of the program, as for [`Near::store`]; also a chain that has fewer objects than it says, as a double free or a write to
+    /// what is free makes of it: its last object is reported, and those of the batch that ends there stay where they are.
     ///
     /// # Safety
     /// As for `store`.
@@ -414,6 +414,9 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
             let mut homing = Homing::new();
             // SAFETY: the chain owns its objects.
             unsafe { homing.take(&mut list, alone, |address| self.source.span_of(address)) };
+            if homing.count == 0 && left == 0 {
+                return Ok(());
+            }
             if list.is_null() && homing.count < left {
                 // It was cut inside a circle.
                 let last = homing.objects().last().map_or(ptr::null_mut(), |last| last.object);
@@ -425,7 +428,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
                 let owner = owners.trailing_zeros() as usize;
                 owners &= owners - 1;
                 let shard = Near::of_shard(self, owner);
-                // SAFETY: the objects are the caller's.
+                // SAFETY: the objects are the caller's, and this is one of the owners.
                 unsafe { shard.bring_home(class, &homing, core::mem::take(&mut uncounted))? };
             }
             if list.is_null() {

@@ -102,7 +102,7 @@ impl<R: RawLock, S> CentralCache<R, S> {
     }
 
     /// Whether no span is another shard's than the first one's, as far as the caller can know of any: an object of such a span comes
-    /// from somebody who had seen the mask, and so has whoever got it from there.
+    /// from somebody who had seen the mask, and so has whoever it was handed to (by anything that synchronizes the two).
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
         // Relaxed: by coherence.

@@ -192,6 +192,9 @@ impl Spans {
     }
 
     /// [`regroup`](Self::regroup) of a span that is known to be one of `class`.
+    ///
+    /// # Safety
+    /// It is, and its fields are ours under the lock of the class.
     #[inline(always)]
     unsafe fn regroup_as(&mut self, class: Class, span: &Span) {
         let group = group_of(class, span.live());
@@ -201,7 +204,11 @@ impl Spans {
         }
     }
 
-    /// Once in several objects: out of the way of what is done for each.
+    /// Takes a span from the list that it is on, if any, to that of `group`. Once in several objects: out of the way of what is
+    /// done for each.
+    ///
+    /// # Safety
+    /// The span is one of the class, under its lock.
     #[inline(never)]
     #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
     unsafe fn move_to(&mut self, span: &Span, group: u8) {

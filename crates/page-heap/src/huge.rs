@@ -24,7 +24,7 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
 {
     /// A mapping of its own for `bytes` bytes at alignment `align` (a power of two), all zero. When
     /// the source has none, a free span of the heap will do; when addresses are short, what the heap
-    /// has free is unmapped first, also what others are about to give back at this moment: then it may take 200 ms. `None`
+    /// has free is unmapped first, also what others are about to give back at this moment: then it may take some 200 ms. `None`
     /// when all that has not helped.
     pub fn alloc_huge(&self, bytes: usize, align: usize) -> Option<NonNull<Span>> {
         let unit = self.unit();
@@ -45,11 +45,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         if let Some(span) = from_free() {
             return Some(span);
         }
-        if !self.unmapping_may_help(bytes) {
-            return None;
-        }
+        let others = self.unmapping_may_help(bytes)?;
         // What others have in their hands is neither free nor the source's.
-        unmap().or_else(|| if self.await_others() { from_free().or_else(unmap) } else { None })
+        unmap().or_else(|| {
+            if self.await_others() || others { from_free().or_else(unmap) } else { None }
+        })
     }
 
     /// [`alloc_huge`](Self::alloc_huge) between two pages that nobody can touch, as far as the source
@@ -87,21 +87,21 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
     }
 
     /// Whether the source would have `bytes` bytes if it had all free pages back, and those in somebody's hands: tried with the
-    /// difference. Else an absurd request would cost the heap all that it has free.
-    fn unmapping_may_help(&self, bytes: usize) -> bool {
+    /// difference. Else an absurd request would cost the heap all that it has free. Returns whether anybody had pages in his
+    /// hands, or `None` if it would not.
+    fn unmapping_may_help(&self, bytes: usize) -> Option<bool> {
         self.return_all_waiting();
-        let free = {
+        let (free, in_hand) = {
             let inner = self.inner.lock();
-            (inner.stats.free_pages + inner.in_hand()) << PAGE_SHIFT
+            (inner.stats.free_pages << PAGE_SHIFT, inner.in_hand() << PAGE_SHIFT)
         };
-        let missing = round_up(bytes.saturating_sub(free), self.unit());
-        if missing == 0 {
-            return true;
+        let missing = round_up(bytes.saturating_sub(free + in_hand), self.unit());
+        if missing > 0 {
+            let probe = self.source.reserve(missing)?;
+            // SAFETY: nobody has seen it.
+            unsafe { self.give_back(probe, missing) };
         }
-        let Some(probe) = self.source.reserve(missing) else { return false };
-        // SAFETY: nobody has seen it.
-        unsafe { self.give_back(probe, missing) };
-        true
+        Some(in_hand > 0)
     }
 
     /// A mapping with `guard` bytes more on either side, which do not count.
@@ -183,9 +183,9 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         inner.stats.huge_pages -= pages;
         inner.stats.huge_spans -= 1;
         inner.stats.guarded_spans -= (guard > 0) as usize;
+        let Some(place) = NonNull::new(first as *mut u8) else { return };
         let this = inner.begin_move(record, pages);
         drop(inner);
-        let Some(place) = NonNull::new(first as *mut u8) else { return };
         // SAFETY: the mapping is not used any more.
         if unsafe { self.source.release(place, mapped) } {
             let mut inner = self.inner.lock();

@@ -42,15 +42,16 @@ pub(crate) struct Limits {
     pub(crate) any: bool,
     hard_bytes: usize,
     soft_bytes: usize,
-    /// Pages that were committed and are being given back,
+    /// Pages that were committed and are being given back.
     moving: usize,
-    /// and the spans in the hands of those who do it, by turns: who waits for them counts those who come later apart.
+    /// Such pages of threads that do not exist in this process, and of this one before it forked.
+    lost: usize,
+    /// The spans in the hands of those who give pages back, by the parity of the turn in which they took them: who waits for
+    /// them begins a new turn, so that who comes later is counted apart. It begins when nobody is left of the turn before.
     moves: [usize; 2],
     turn: usize,
     /// Pages of these spans, committed or not.
     in_hand: usize,
-    /// Such pages of threads that do not exist in this process.
-    lost: usize,
     /// Pages that somebody else has and that count with the heap's.
     elsewhere: usize,
     /// Allocations that the hard limit has refused.
@@ -66,10 +67,10 @@ impl Limits {
             hard_bytes: 0,
             soft_bytes: 0,
             moving: 0,
+            lost: 0,
             moves: [0; 2],
             turn: 0,
             in_hand: 0,
-            lost: 0,
             elsewhere: 0,
             refused: 0,
         }
@@ -133,9 +134,9 @@ impl Inner {
     /// returns he gives to [`end_move`](Self::end_move).
     pub(crate) fn begin_move(&mut self, span: &Span, committed: usize) -> Move {
         let limits = &mut self.limits;
-        let this = Move { committed, pages: span.pages(), turn: limits.turn & 1 };
+        let this = Move { committed, pages: span.pages(), turn: limits.turn };
         limits.moving += committed;
-        limits.moves[this.turn] += 1;
+        limits.moves[this.turn & 1] += 1;
         limits.in_hand += this.pages;
         this
     }
@@ -143,14 +144,14 @@ impl Inner {
     /// The end of it. What has not gone back is counted elsewhere again.
     pub(crate) fn end_move(&mut self, this: Move) {
         let limits = &mut self.limits;
-        // Who has come out of a fork in the middle of it is counted with those who do not exist any more.
-        let here = this.committed.min(limits.moving);
-        limits.moving -= here;
-        limits.lost -= (this.committed - here).min(limits.lost);
-        if let Some(moves) = limits.moves.get_mut(this.turn) {
-            *moves = moves.saturating_sub(1);
+        // Who has forked in the middle of it is counted with those who do not exist.
+        if limits.turn.wrapping_sub(this.turn) > 1 {
+            limits.lost -= this.committed;
+            return;
         }
-        limits.in_hand = limits.in_hand.saturating_sub(this.pages);
+        limits.moving -= this.committed;
+        limits.moves[this.turn & 1] -= 1;
+        limits.in_hand -= this.pages;
     }
 
     /// Pages of spans that somebody has in his hands.
@@ -238,6 +239,11 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.inner.lock().in_use() * PAGE_SIZE
     }
 
+    /// Pages of the spans of which somebody is giving some back at this moment; of free ones they are the heap's as well.
+    pub fn in_hand_pages(&self) -> usize {
+        self.inner.lock().in_hand()
+    }
+
     /// Whether `bytes` bytes are within the hard limit at all.
     pub fn may_ever_have(&self, bytes: usize) -> bool {
         bytes.div_ceil(PAGE_SIZE) <= self.inner.lock().limits.hard
@@ -248,11 +254,12 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         self.inner.lock().refused()
     }
 
-    /// In the child of a fork, under no lock: what other threads were giving back is not given back here.
+    /// In the child of a fork, under no lock: what threads were giving back is not given back here, unless it is this one that was.
     pub fn forget_moving(&self) {
         let limits = &mut self.inner.lock().limits;
         limits.lost += core::mem::take(&mut limits.moving);
         (limits.moves, limits.in_hand) = ([0; 2], 0);
+        limits.turn = limits.turn.wrapping_add(2);
         // Nor does anybody look here who was asked to.
         self.waiting.forget_watch();
     }
@@ -403,20 +410,24 @@ impl<R: RawLock, S: PageSource, const ROOT: usize, const LEAF: usize>
         }
     }
 
-    /// Waits until those have put their spans down who are giving pages of them back at this moment, up to 200 ms: for when
-    /// addresses run out, and what they have may be all that is free. Returns whether there was anybody.
+    /// Waits until those have put their spans down who are giving pages of them back at this moment, for some 200 ms at
+    /// most: for when addresses run out, and what they have may be all that is free. Returns whether there was anybody. Who cuts the end off
+    /// a mapping is not among them.
     #[cold]
     pub fn await_others(&self) -> bool {
         let (mut awaited, mut any) = (None, false);
         for _ in 0..PATIENCE {
             let mut inner = self.inner.lock();
             let limits = &mut inner.limits;
-            let other = limits.turn & 1 ^ 1;
-            if awaited.is_none() && limits.moves[other] == 0 {
-                awaited = Some(other ^ 1);
-                limits.turn = other;
+            let next = limits.turn.wrapping_add(1);
+            if awaited.is_none() && limits.moves[next & 1] == 0 {
+                awaited = Some(limits.turn);
+                limits.turn = next;
             }
-            if awaited.is_some_and(|turn| limits.moves[turn] == 0) {
+            // A turn later nobody was left of it either.
+            let done =
+                |turn: usize| limits.turn.wrapping_sub(turn) > 1 || limits.moves[turn & 1] == 0;
+            if awaited.is_some_and(done) {
                 break;
             }
             any = true;

@@ -142,6 +142,27 @@ fn who_comes_later_and_goes_earlier_is_not_taken_for_another() {
 }
 
 #[test]
+fn several_may_wait_for_the_same() {
+    static MAP: PageMap<Span> = PageMap::new();
+    static HEAP: Heap = PageHeap::new(&MAP, Short::new());
+    let decommit = |heap: &Heap| assert!(heap.release_step(10, true).is_some());
+    for _ in 0..3 {
+        HEAP.source().left.store(64 << 20, Ordering::SeqCst);
+        with_all_in_hand(&HEAP, decommit, || {
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| huge(&HEAP, 200).map(|span| span.as_ptr() as usize)))
+                    .collect();
+                for waiter in all {
+                    assert!(waiter.join().unwrap().is_some());
+                }
+            });
+        });
+        assert_eq!((HEAP.stats().moving_pages, HEAP.in_hand_pages()), (0, 0));
+    }
+}
+
+#[test]
 fn who_comes_out_of_a_fork_with_pages_in_hand_puts_them_down_all_the_same() {
     static MAP: PageMap<Span> = PageMap::new();
     static HEAP: Heap =

@@ -108,7 +108,7 @@ fn worth_reclaiming(size: usize, align: usize) -> bool {
         return false;
     }
     let stats = heap().stats();
-    let ours = (stats.reserved_pages + stats.huge_pages) << PAGE_SHIFT;
+    let ours = (stats.reserved_pages + stats.huge_pages + heap().in_hand_pages()) << PAGE_SHIFT;
     let wanted = size.saturating_add(if align > PAGE_SIZE { align } else { 0 });
     let Some(missing) = wanted.checked_sub(ours).filter(|&missing| missing > 0) else {
         return true;
