@@ -50,8 +50,10 @@ impl World {
 fn a_chain_of_two_shards_objects_goes_home_while_another_thread_fetches() {
     loom::model(|| {
         let world = World::wide(PAIR);
-        let (a, b) = (world.fetch_near(0, 1), world.fetch_near(1, 1));
-        let storing = spawn(&world, move |world| world.send_home(vec![a[0], b[0]]));
+        // Two of each: who finds none of his own takes what another has left.
+        let (a, b) = (world.fetch_near(0, 2), world.fetch_near(1, 2));
+        world.send_home(vec![a[1]]);
+        let storing = spawn(&world, move |world| world.send_home(vec![a[0], b[0], b[1]]));
         let got = world.fetch_near(0, 2);
         storing.join().unwrap();
         world.check(got.len());
