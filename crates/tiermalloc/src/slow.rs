@@ -214,7 +214,8 @@ pub(crate) fn expect_aligned(object: *mut u8, class: Class) {
 
 /// The last resort before a request for `bytes` bytes fails, which `again` makes once more: everything that is cached
 /// here and not in use. At the hard limit other threads are asked for theirs; else addresses may be what is short, and
-/// free ones go back, if nothing else has helped: what is asked for next will want them.
+/// free ones go back, if nothing else has helped, once others have put down what they have in their hands (up to some 200 ms): what is asked
+/// for next will want them.
 #[cold]
 pub(crate) fn reclaim<T>(bytes: usize, again: impl Fn() -> Option<T>) -> Option<T> {
     let by_limit = limits::are_why(bytes);

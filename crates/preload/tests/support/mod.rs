@@ -17,6 +17,7 @@
 #![allow(dead_code)]
 
 pub mod exempt;
+pub mod places;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
