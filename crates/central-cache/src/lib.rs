@@ -51,6 +51,7 @@ mod carry;
 mod central;
 mod chain;
 mod counts;
+mod homing;
 mod kept;
 mod lane;
 #[cfg(tiermalloc_loom)]
@@ -58,6 +59,7 @@ mod modelled;
 mod shard;
 mod single;
 mod spans;
+mod straight;
 mod transfer;
 mod waiting;
 

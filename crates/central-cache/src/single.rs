@@ -6,10 +6,10 @@
 
 use core::ptr::NonNull;
 
-use tiermalloc_page_heap::{Past, Put, Putting, RawLock};
+use tiermalloc_page_heap::{Past, Put, RawLock};
 use tiermalloc_size_class::Class;
 
-use crate::carry::expect_home;
+use crate::homing::expect_home;
 use crate::{CentralCache, Misuse, SpanSource};
 
 impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
@@ -50,8 +50,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         // SAFETY: a span of this class, under its lock.
         unsafe {
             spans.stores += 1;
-            let put = Putting::begin(span.as_ref(), class.shape()).put(object);
-            refused(put, class, object)?;
+            refused(span.as_ref().put_object(object as usize), class, object)?;
             spans.live -= 1;
             if spans.settle(class, span) {
                 drop(spans);

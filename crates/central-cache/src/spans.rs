@@ -45,6 +45,13 @@ fn group_of(class: Class, live: usize) -> u8 {
     if live >= class.objects() { ON_NONE } else { class.eighths(live) as u8 }
 }
 
+/// The fewest objects handed out with which a span belongs to a group, but for those with none, which leave their class.
+#[inline]
+fn fewest_of(class: Class, group: u8) -> usize {
+    let objects = class.objects();
+    if group == ON_NONE { objects } else { (group as usize * objects).div_ceil(GROUPS).max(1) }
+}
+
 impl Spans {
     pub(crate) const fn new() -> Self {
         Self {
@@ -149,13 +156,25 @@ impl Spans {
     #[inline(always)]
     pub(crate) unsafe fn settle(&mut self, class: Class, span: NonNull<Span>) -> bool {
         // SAFETY: under the lock of the class.
+        unsafe { span.as_ref().is_below() && self.resettle(class, span) }
+    }
+
+    /// [`settle`](Self::settle) of a span that does not belong where it is. Once in several objects: out of the way of what
+    /// is done for each.
+    ///
+    /// # Safety
+    /// As for `settle`.
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    unsafe fn resettle(&mut self, class: Class, span: NonNull<Span>) -> bool {
+        // SAFETY: under the lock of the class.
         unsafe {
             let record = span.as_ref();
+            self.unlink(record);
             if record.live() > 0 {
-                self.regroup_as(class, record);
+                self.link(class, record, group_of(class, record.live()));
                 return false;
             }
-            self.unlink(record);
             self.touched -= record.ever_taken();
         }
         self.spans -= 1;
@@ -187,40 +206,19 @@ impl Spans {
     #[inline(always)]
     unsafe fn regroup(&mut self, span: &Span) {
         let Some(class) = span.class() else { return };
-        // SAFETY: under the lock of the class.
-        unsafe { self.regroup_as(class, span) };
-    }
-
-    /// [`regroup`](Self::regroup) of a span that is known to be one of `class`.
-    ///
-    /// # Safety
-    /// It is, and its fields are ours under the lock of the class.
-    #[inline(always)]
-    unsafe fn regroup_as(&mut self, class: Class, span: &Span) {
         let group = group_of(class, span.live());
         if group != span.group.get() {
             // SAFETY: under the lock of the class.
-            unsafe { self.move_to(span, group) };
+            unsafe {
+                self.unlink(span);
+                self.link(class, span, group);
+            }
         }
     }
 
-    /// Takes a span from the list that it is on, if any, to that of `group`. Once in several objects: out of the way of what is
-    /// done for each.
-    ///
-    /// # Safety
-    /// The span is one of the class, under its lock.
-    #[inline(never)]
-    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
-    unsafe fn move_to(&mut self, span: &Span, group: u8) {
-        // SAFETY: under the lock of the class.
-        unsafe {
-            self.unlink(span);
-            self.link(span, group);
-        }
-    }
-
-    unsafe fn link(&mut self, span: &Span, group: u8) {
+    unsafe fn link(&mut self, class: Class, span: &Span, group: u8) {
         span.group.set(group);
+        span.low.set(fewest_of(class, group) as u16);
         if group == ON_NONE {
             return;
         }

@@ -4,7 +4,7 @@ use tiermalloc_page_heap::RawLock;
 use tiermalloc_size_class::Class;
 use tiermalloc_sync::atomic::Ordering;
 
-use crate::carry::owner_of;
+use crate::homing::owner_of;
 use crate::{Chain, Near, SpanSource};
 
 /// Objects of a chain whose home is looked for.

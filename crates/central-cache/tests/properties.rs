@@ -22,6 +22,9 @@ fn op() -> impl Strategy<Value = (Op, usize)> {
         ),
         3 => (class.clone(), any::<usize>())
             .prop_map(|(class, from)| Op::StoreBatch { class, from }),
+        3 => (class.clone(), any::<usize>(), 1..40usize, 1..40usize, any::<bool>()).prop_map(
+            |(class, from, count, first, reversed)| Op::SendFirst { class, from, count, first, reversed }
+        ),
         1 => (class.clone(), 0..3usize, any::<usize>())
             .prop_map(|(class, before, what)| Op::Misuse { class, before, what }),
         1 => class.clone().prop_map(|class| Op::Plunder { class }),

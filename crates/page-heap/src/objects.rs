@@ -70,7 +70,7 @@ impl Span {
             None => self.inline[0].as_ptr(),
         });
         self.set_class(Some(class));
-        self.words.set(words as u16);
+        self.words.set(words as u8);
         self.live.set(0);
         self.fresh.set(0);
         self.hint.set(0);
@@ -86,6 +86,12 @@ impl Span {
     #[inline]
     pub fn live(&self) -> usize {
         self.live.get() as usize
+    }
+
+    /// Whether fewer objects are handed out than there have to be for the list that the span is on.
+    #[inline(always)]
+    pub fn is_below(&self) -> bool {
+        self.live.get() < self.low.get()
     }
 
     /// The bits when they lie outside the record.
@@ -130,7 +136,7 @@ impl Span {
 
     /// Forgets where the free bits are.
     pub(crate) fn set_words(&self, words: usize) {
-        self.words.set(words as u16);
+        self.words.set(words as u8);
     }
 
     /// Takes up to `wanted` free objects, lowest addresses first, and passes the address of each to
@@ -173,7 +179,7 @@ impl Span {
                 word += 1;
             }
         }
-        self.hint.set(word as u16);
+        self.hint.set(word as u8);
         let taken = wanted - left;
         self.live.set((self.live() + taken) as u16);
         taken
@@ -262,8 +268,14 @@ impl Span {
     #[inline]
     pub unsafe fn put_object(&self, address: usize) -> Put {
         let Some(class) = self.class() else { return Put::Misplaced };
+        let mut putting = Putting::begin(self, class.shape());
         // SAFETY: passed on to the caller; the shape is its class's.
-        unsafe { Putting::begin(self, class.shape()).put(address as *mut u8) }
+        if !unsafe { putting.put(address as *mut u8) } {
+            // SAFETY: as above.
+            return unsafe { self.probe_object(address) };
+        }
+        putting.end();
+        Put::Done
     }
 }
 
@@ -276,6 +288,9 @@ pub struct Putting<'s> {
     /// The address of the first object.
     start: usize,
     bits: *mut u64,
+    /// The span's, when all is put.
+    live: u16,
+    hint: u8,
 }
 
 impl<'s> Putting<'s> {
@@ -283,34 +298,40 @@ impl<'s> Putting<'s> {
     #[inline(always)]
     pub fn begin(span: &'s Span, shape: Shape) -> Self {
         let start = shape.first_object(span.address());
-        Self { span, shape, start, bits: span.bits.get() }
+        let (live, hint) = (span.live.get(), span.hint.get());
+        Self { span, shape, start, bits: span.bits.get(), live, hint }
     }
 
-    /// Takes an object back. What is misplaced or free already is left as it is.
+    /// Takes an object back, and says whether it did: what is misplaced or free already is left as it is, and
+    /// [`probe_object`](Span::probe_object) says which of the two it is.
     ///
     /// # Safety
     /// The span is in state `Objects`, the shape is that of its class, and the lock of the class has been held since
     /// [`begin`](Self::begin).
     #[inline(always)]
-    pub unsafe fn put(&self, object: *mut u8) -> Put {
+    pub unsafe fn put(&mut self, object: *mut u8) -> bool {
         let Some(index) = self.shape.object_at((object as usize).wrapping_sub(self.start)) else {
-            return Put::Misplaced;
+            return false;
         };
         let word = index / 64;
-        let bit = 1u64 << (index % 64);
         // SAFETY: index < objects, so word < words; the lock makes the access ours alone.
         unsafe {
             let slot = self.bits.add(word);
             let free = slot.read();
-            if free & bit != 0 {
-                return Put::Twice;
+            if free >> (index % 64) & 1 != 0 {
+                return false;
             }
-            slot.write(free | bit);
+            slot.write(free | 1 << (index % 64));
         }
-        if word < self.span.hint.get() as usize {
-            self.span.hint.set(word as u16);
-        }
-        self.span.live.set(self.span.live.get() - 1);
-        Put::Done
+        self.hint = self.hint.min(word as u8);
+        self.live -= 1;
+        true
+    }
+
+    /// Lets the span know what has come back: called before the lock is given up.
+    #[inline(always)]
+    pub fn end(self) {
+        self.span.live.set(self.live);
+        self.span.hint.set(self.hint);
     }
 }

@@ -1,8 +1,8 @@
 //! The record of a span: 64 bytes, out of line, one cache line.
 //!
 //! ```text
-//!   0        8     12   13   14   15  16     24     32     40   42   44   46   48        64
-//!   | start  | pages |state|class|grp|own | prev | next | bits |live|frsh|wrds|hint| inline  |
+//!   0        8     12   13   14   15  16     24     32     40   42   44  45  46  48        64
+//!   | start  | pages |state|class|grp|own | prev | next | bits |live|frsh|wrd|hnt|low| inline |
 //!                                            links          |      of object spans          |
 //! ```
 //!
@@ -70,8 +70,10 @@ pub struct Span {
     pub(crate) bits: Watched<*mut u64>,
     pub(crate) live: Watched<u16>,
     pub(crate) fresh: Watched<u16>,
-    pub(crate) words: Watched<u16>,
-    pub(crate) hint: Watched<u16>,
+    pub(crate) words: Watched<u8>,
+    pub(crate) hint: Watched<u8>,
+    /// The central cache's: with fewer objects handed out the span belongs on another of its lists.
+    pub low: Cell<u16>,
     /// Free bits of a small object span; of a free span, the dirty pages, and whether they are stuck;
     /// of a huge one, the bytes of guard on either side, and up to where it is filled; of a large one, its owner's note.
     pub(crate) inline: [Cell<u64>; INLINE_WORDS],
@@ -101,6 +103,7 @@ impl Span {
             fresh: Watched::new(0),
             words: Watched::new(0),
             hint: Watched::new(0),
+            low: Cell::new(0),
             inline: [const { Cell::new(0) }; INLINE_WORDS],
         }
     }
@@ -173,10 +176,10 @@ impl Span {
         Class::from_id(self.class.get() as usize)
     }
 
-    /// Whether this is a span of objects of `class`; exact under the lock of the class.
+    /// Whether this is a span of objects of `class`; exact under the lock of the class. What is no object span has no class.
     #[inline(always)]
     pub fn is_of(&self, class: Class) -> bool {
-        self.class.get() as usize == class.id() && self.state() == State::Objects
+        self.class.get() as usize == class.id()
     }
 
     pub(crate) fn set_class(&self, class: Option<Class>) {

@@ -135,10 +135,10 @@ impl Class {
         BATCHES[self.0 as usize] as usize
     }
 
-    /// How many whole eighths of a span `objects` objects fill, or one less: 0 to 7 for fewer than all.
+    /// How many whole eighths of a span `objects` objects fill: 0 to 7 for fewer than all, which is all that it is asked for.
     #[inline(always)]
     pub const fn eighths(self, objects: usize) -> usize {
-        (objects * EIGHTHS[self.0 as usize] as usize) >> 16
+        (objects * EIGHTHS[self.0 as usize] as usize) >> 24
     }
 
     /// Most bytes of an object that a request leaves unused, if it asks for no more alignment than 16 bytes:
@@ -235,7 +235,6 @@ pub const fn class_of_large(size: usize) -> Class {
 /// Where the objects of a class lie in its spans: what the tables say, read once.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    size: usize,
     magic: u64,
     objects: usize,
     colours: u32,
@@ -246,12 +245,7 @@ impl Class {
     #[inline(always)]
     pub const fn shape(self) -> Shape {
         let id = self.0 as usize;
-        Shape {
-            size: self.size(),
-            magic: MAGICS[id],
-            objects: self.objects(),
-            colours: COLOURS[id] as u32,
-        }
+        Shape { magic: MAGICS[id], objects: self.objects(), colours: COLOURS[id] as u32 }
     }
 }
 
@@ -260,6 +254,10 @@ impl Shape {
     /// which goes by the number of its page.
     #[inline(always)]
     pub const fn first_object(self, span: usize) -> usize {
+        // Most small sizes have one only.
+        if self.colours == 1 {
+            return span;
+        }
         let mixed = ((span >> PAGE_SHIFT) as u32).wrapping_mul(GOLDEN);
         let colour = (mixed as u64 * self.colours as u64) >> 32;
         span + colour as usize * STAGGER
@@ -269,9 +267,10 @@ impl Shape {
     /// offsets outside of the span as well, be they before it (as a number that has wrapped).
     #[inline(always)]
     pub const fn object_at(self, offset: usize) -> Option<usize> {
-        // Far outside the product wraps, and the index is anything: then the object with it starts elsewhere.
-        let index = ((offset as u64).wrapping_mul(self.magic) >> 40) as usize;
-        if index * self.size == offset && index < self.objects { Some(index) } else { None }
+        let product = offset as u128 * self.magic as u128;
+        let index = (product >> 64) as usize;
+        // An offset outside of the span has an index of none of its objects.
+        if (product as u64) < self.magic && index < self.objects { Some(index) } else { None }
     }
 }
 

@@ -16,11 +16,12 @@ pub(crate) static PAGES: [u8; SLOTS] = PAGE_TABLE;
 pub(crate) static OBJECTS: [u16; SLOTS] = object_table();
 /// Objects per batch.
 pub(crate) static BATCHES: [u8; SLOTS] = batch_table();
-/// 2^40 / size, rounded up. For an offset below 2^19 and a size up to 2^18 and a stagger the error stays below
-/// one 2^40th of the quotient's distance to the next whole number, so `offset * magic >> 40` is the
-/// exact quotient (S5; Granlund and Montgomery, "Division by invariant integers", 1994).
+/// 2^64 / size, rounded up: the upper half of its product with an offset is the quotient, and the lower half less than it exactly if nothing is left
+/// over (S5; after Granlund and Montgomery, "Division by invariant integers", 1994, section 9). With `m * size = 2^64 + e`, `e < size`, the product with
+/// `q * size + r` is `q * 2^64 + q * e + r * m`, where `q * e` is below 2^19, and `m` above 2^45.
 pub(crate) static MAGICS: [u64; SLOTS] = magic_table();
-/// 2^16 * 8 / objects per span, rounded down: turns a number of objects into eighths of a span.
+/// 2^24 * 8 / objects per span, rounded up: turns a number of objects into eighths of a span, exactly (for fewer than 2^10 the
+/// error stays below 2^-14, and the next whole number is 2^-10 away at least).
 pub(crate) static EIGHTHS: [u32; SLOTS] = eighth_table();
 /// How many colours the spans have: multiples of [`STAGGER`], from 0 on (S3).
 pub(crate) static COLOURS: [u8; SLOTS] = colour_table();
@@ -182,7 +183,7 @@ const fn magic_table() -> [u64; SLOTS] {
     let mut t = [0; SLOTS];
     let mut id = 1;
     while id <= CLASSES {
-        t[id] = (1u64 << 40).div_ceil(SIZE_TABLE[id] as u64);
+        t[id] = u64::MAX / SIZE_TABLE[id] as u64 + 1;
         id += 1;
     }
     t
@@ -193,7 +194,7 @@ const fn eighth_table() -> [u32; SLOTS] {
     let mut t = [0; SLOTS];
     let mut id = 1;
     while id <= CLASSES {
-        t[id] = (8 << 16) / objects[id] as u32;
+        t[id] = (8u32 << 24).div_ceil(objects[id] as u32);
         id += 1;
     }
     t

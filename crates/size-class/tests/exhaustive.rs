@@ -190,8 +190,7 @@ fn eighths_are_monotone_and_below_eight_until_a_span_is_full() {
         let all: Vec<usize> = (0..class.objects()).map(|n| class.eighths(n)).collect();
         assert!(all.windows(2).all(|w| w[0] <= w[1]) && all.iter().all(|&e| e < 8), "{class:?}");
         for (n, &eighths) in all.iter().enumerate() {
-            let exact = n * 8 / class.objects();
-            assert!(eighths == exact || eighths + 1 == exact, "{class:?} {n}");
+            assert_eq!(eighths, n * 8 / class.objects(), "{class:?} {n}");
         }
     }
 }

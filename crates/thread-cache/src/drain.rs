@@ -5,7 +5,7 @@ use core::ptr;
 use tiermalloc_central_cache::{Chain, Misuse};
 use tiermalloc_size_class::Class;
 
-use crate::list::{cut, ends_with, is_scattered};
+use crate::list::{cut, ends_with};
 use crate::{Budget, ObjectSource, ThreadCache};
 
 /// Objects of a bin that [`ThreadCache::verify`] looks at.
@@ -31,7 +31,7 @@ impl ThreadCache {
             }
             if self.aside_len[id].get() > 0 {
                 // SAFETY: the cache is the calling thread's own.
-                let flushed = unsafe { self.flush_aside(class, source)? };
+                let flushed = unsafe { self.flush_aside(class, source, false)? };
                 self.shrink(class, flushed);
             }
             let listed = self.listed(class);
@@ -46,7 +46,8 @@ impl ThreadCache {
         source.tend()
     }
 
-    /// Sends what is aside to the source; returns the number of objects.
+    /// Sends what is aside to the source, or, as far as it is [better taken apart](Self::goes_home), home; returns the number of objects.
+    /// `alone`: there is no other cache.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -55,6 +56,7 @@ impl ThreadCache {
         &self,
         class: Class,
         source: &impl ObjectSource,
+        alone: bool,
     ) -> Result<usize, Misuse> {
         let id = class.id();
         let count = self.aside_len[id].get() as usize;
@@ -69,18 +71,19 @@ impl ThreadCache {
             left -= part;
             // SAFETY: there were `count` objects, and they are ours.
             unsafe {
-                let rest = cut(class, head, part)?;
-                ends_with(class, rest, left)?;
                 let chain = Chain { head, count: part };
-                match self.is_to_lie_in_order(class, source)
-                    && is_scattered(class, chain)?
-                    && source.is_own(chain)
-                {
-                    true => source.send_home(class, chain)?,
-                    false => source.store(class, chain)?,
+                if self.goes_home(class, chain, source, alone)? {
+                    let out = |rest| {
+                        head = rest;
+                        ends_with(class, rest, left)
+                    };
+                    source.send_first_home(class, chain.head, part, out)?;
+                } else {
+                    head = cut(class, head, part)?;
+                    ends_with(class, head, left)?;
+                    source.store(class, chain)?;
                 }
                 self.flushes.set(self.flushes.get() + 1);
-                head = rest;
             }
         }
         Ok(count)
@@ -98,7 +101,7 @@ impl ThreadCache {
     ) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe {
-            self.flush_aside(class, source)?;
+            self.flush_aside(class, source, false)?;
             while self.listed(class) > 0 {
                 self.flush(class, class.batch(), source)?;
             }

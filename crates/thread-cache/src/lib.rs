@@ -107,6 +107,29 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
+    /// [`send_home`](Self::send_home) of the first `count` objects of a list, at most a batch. Before anybody else may have one of them
+    /// `out` is told what is left of the list, and its error is the answer if it finds one.
+    ///
+    /// # Errors
+    /// As for `store`; that the list has fewer objects. Some of the objects may be free elsewhere then, of which `out` does not know: the list
+    /// is of no use any more.
+    ///
+    /// # Safety
+    /// As for `store`, of the first `count` objects from `head` on.
+    unsafe fn send_first_home(
+        &self,
+        class: Class,
+        head: *mut u8,
+        count: usize,
+        out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            out(list::cut(class, head, count)?)?;
+            self.send_home(class, Chain { head, count })
+        }
+    }
+
     /// Whether a batch, by its first few objects, [goes home](Self::send_home) without the locks of those that others are near to;
     /// `false` where they might have to wait.
     ///
@@ -180,6 +203,17 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for Near<'_, R, S> {
         unsafe { self.central().store_to_spans(class, chain) }
     }
     #[inline]
+    unsafe fn send_first_home(
+        &self,
+        class: Class,
+        head: *mut u8,
+        count: usize,
+        out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.central().store_first_to_spans(class, head, count, out) }
+    }
+    #[inline]
     unsafe fn is_own(&self, batch: Chain) -> bool {
         // SAFETY: passed on to the caller.
         unsafe { Near::is_own(*self, batch) }
@@ -226,6 +260,17 @@ unsafe impl<R: RawLock, S: SpanSource> ObjectSource for CentralCache<R, S> {
     unsafe fn send_home(&self, class: Class, chain: Chain) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe { self.store_to_spans(class, chain) }
+    }
+    #[inline]
+    unsafe fn send_first_home(
+        &self,
+        class: Class,
+        head: *mut u8,
+        count: usize,
+        out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.store_first_to_spans(class, head, count, out) }
     }
     #[inline]
     unsafe fn is_own(&self, batch: Chain) -> bool {

@@ -25,17 +25,39 @@ const JUMPS: usize = 2;
 const NEAR: usize = PAGE_SIZE;
 
 impl ThreadCache {
-    /// Whether batches of a class that go to the source are better taken apart if they are [scattered](is_scattered): more of it
-    /// waits there than anybody has use for, and more of all classes than a processor has at hand.
+    /// Whether a batch that goes to the source is better taken apart: more of its class waits there than anybody has use for. Where there are
+    /// other caches (not `alone`) also more of all classes than a processor has at hand, and it is [scattered](is_scattered).
     ///
     /// Lists give out objects in the order of the frees, backwards: what a program scatters comes scattered again, and the next run of
-    /// frees scatters it further, whereas out of spans objects come in order of address. But the way home costs several times as
-    /// much, and whoever waits for a batch would not have it.
+    /// frees scatters it further, whereas out of spans objects come in order of address, and programs walk through what they allocate. The way home
+    /// costs about as much as the one into the source and out again. But whoever waits for a batch would not have it, and where several threads have objects
+    /// in the same spans, each of these goes from processor to processor.
+    ///
+    /// # Errors
+    /// The chain ends early, as far as it is looked at.
+    ///
+    /// # Safety
+    /// The chain owns its objects.
     #[inline]
-    pub(crate) fn is_to_lie_in_order(&self, class: Class, source: &impl ObjectSource) -> bool {
-        class.batch() == SHORT
-            && source.waiting(class) >= ENOUGH
-            && self.used.get().saturating_add(source.cached_bytes()) >= MUCH
+    pub(crate) unsafe fn goes_home(
+        &self,
+        class: Class,
+        first: Chain,
+        source: &impl ObjectSource,
+        alone: bool,
+    ) -> Result<bool, Misuse> {
+        if class.batch() != SHORT || source.waiting(class) < ENOUGH {
+            return Ok(false);
+        }
+        if alone {
+            return Ok(true);
+        }
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Ok(self.used.get().saturating_add(source.cached_bytes()) >= MUCH
+                && is_scattered(class, first)?
+                && source.is_own(first))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_central_cache::RawLock;
+use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 #[cfg(not(tiermalloc_loom))]
 use tiermalloc_sync::{CountsWaits, Patience};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
@@ -24,6 +25,8 @@ unsafe impl Send for List {}
 /// child of a fork. One lock, taken when threads come and go.
 pub struct Registry<R: RawLock> {
     list: Mutex<R, List>,
+    /// Caches on the list, for who has not its lock.
+    caches: AtomicUsize,
 }
 
 impl<R: RawLock> Registry<R> {
@@ -33,6 +36,7 @@ impl<R: RawLock> Registry<R> {
     pub const fn new() -> Self {
         Self {
             list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
+            caches: AtomicUsize::new(0),
         }
     }
 
@@ -42,6 +46,7 @@ impl<R: RawLock> Registry<R> {
     pub fn new() -> Self {
         Self {
             list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
+            caches: AtomicUsize::new(0),
         }
     }
 
@@ -60,7 +65,7 @@ impl<R: RawLock> Registry<R> {
             }
         }
         list.first = cache.as_ptr();
-        list.count += 1;
+        self.set_count(&mut list, |count| count + 1);
     }
 
     /// Takes a cache out. Returns how many are left.
@@ -83,8 +88,7 @@ impl<R: RawLock> Registry<R> {
                 list.victim = next;
             }
         }
-        list.count -= 1;
-        list.count
+        self.set_count(&mut list, |count| count - 1)
     }
 
     /// Asks the next cache in turn, other than `but`, for `bytes` of its limit, if that is larger by more than them.
@@ -174,7 +178,7 @@ impl<R: RawLock> Registry<R> {
         }
         list.first = keep.map_or(ptr::null_mut(), NonNull::as_ptr);
         list.victim = ptr::null_mut();
-        list.count = keep.is_some() as usize;
+        self.set_count(&mut list, |_| keep.is_some() as usize);
         if let Some(keep) = keep {
             // SAFETY: registered, so valid; its links are the registry's.
             unsafe {
@@ -183,6 +187,21 @@ impl<R: RawLock> Registry<R> {
             }
         }
         NonNull::new(rest)
+    }
+
+    /// Under the lock.
+    fn set_count(&self, list: &mut List, change: impl FnOnce(usize) -> usize) -> usize {
+        list.count = change(list.count);
+        // Relaxed: a hint for all others.
+        self.caches.store(list.count, Ordering::Relaxed);
+        list.count
+    }
+
+    /// Whether there is a cache other than the caller's at this moment; one load.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        // Relaxed: a hint.
+        self.caches.load(Ordering::Relaxed) > 1
     }
 
     /// Number of caches.

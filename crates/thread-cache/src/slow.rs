@@ -7,7 +7,7 @@ use tiermalloc_size_class::{CLASSES, Class, MAX_BATCH};
 use tiermalloc_sync::atomic::Ordering;
 
 use crate::ahead::{cut_with_names, fetch_ahead};
-use crate::list::{cut, ends_with, is_scattered};
+use crate::list::{cut, ends_with};
 use crate::{Budget, ObjectSource, Registry, ThreadCache};
 use tiermalloc_central_cache::RawLock;
 
@@ -137,7 +137,7 @@ impl ThreadCache {
         }
         if self.room[id].get() == 0 {
             // SAFETY: the objects in the bin are ours.
-            unsafe { self.make_room(class, source)? };
+            unsafe { self.make_room(class, source, registry)? };
         }
         // SAFETY: passed on to the caller.
         unsafe {
@@ -162,12 +162,17 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    unsafe fn make_room(&self, class: Class, source: &impl ObjectSource) -> Result<(), Misuse> {
+    unsafe fn make_room<R: RawLock>(
+        &self,
+        class: Class,
+        source: &impl ObjectSource,
+        registry: &Registry<R>,
+    ) -> Result<(), Misuse> {
         let id = class.id();
         // SAFETY: the objects are ours.
         unsafe {
             if self.aside_len[id].get() > 0 {
-                return self.flush_aside(class, source).map(|_| ());
+                return self.flush_aside(class, source, !registry.is_shared()).map(drop);
             }
             let before = self.overflows[id].get();
             let batch = class.batch();
@@ -175,7 +180,7 @@ impl ThreadCache {
                 self.overflows[id].set(before + 1);
             } else {
                 if batch == MAX_BATCH && before >= REFILLED {
-                    return self.make_room_in_long_run(class, source);
+                    return self.make_room_in_long_run(class, source, !registry.is_shared());
                 }
                 if self.capacity[id].get() as usize >= 2 * batch {
                     self.flush(class, batch, source)?;
@@ -186,8 +191,8 @@ impl ThreadCache {
         }
     }
 
-    /// The same in a long run of frees: the batches will lie for some time, so they [name](cut_with_names) their objects, and
-    /// where order counts those that lie in none go home.
+    /// The same in a long run of frees: what is [better taken apart](Self::goes_home) goes home, and the other batches, which will lie for
+    /// some time, [name](cut_with_names) their objects. `alone`: there is no other cache.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -197,20 +202,23 @@ impl ThreadCache {
         &self,
         class: Class,
         source: &impl ObjectSource,
+        alone: bool,
     ) -> Result<(), Misuse> {
         let batch = class.batch();
-        let in_order = self.is_to_lie_in_order(class, source);
         let shrinks = self.capacity[class.id()].get() as usize >= 2 * batch;
         for _ in 0..1 + usize::from(shrinks) {
             // SAFETY: the objects are ours.
             unsafe {
-                let chain = self.take_off(class, batch, cut_with_names)?;
-                if chain.count == 0 {
+                let head = self.heads[class.id()].get();
+                let count = batch.min(self.listed(class));
+                if count == 0 {
                     break;
                 }
-                match in_order && is_scattered(class, chain)? && source.is_own(chain) {
-                    true => source.send_home(class, chain)?,
-                    false => source.store(class, chain)?,
+                if self.goes_home(class, Chain { head, count }, source, alone)? {
+                    let out = |rest| self.set_off(class, rest, count);
+                    source.send_first_home(class, head, count, out)?;
+                } else {
+                    source.store(class, self.take_off(class, batch, cut_with_names)?)?;
                 }
             }
         }
@@ -249,13 +257,19 @@ impl ThreadCache {
         count: usize,
         cut: unsafe fn(Class, *mut u8, usize) -> Result<*mut u8, Misuse>,
     ) -> Result<Chain, Misuse> {
-        let id = class.id();
-        let listed = self.listed(class);
-        let count = count.min(listed);
-        let head = self.heads[id].get();
+        let count = count.min(self.listed(class));
+        let head = self.heads[class.id()].get();
         // SAFETY: the list has `count` objects (T1), and they are ours.
         let rest = unsafe { cut(class, head, count)? };
-        ends_with(class, rest, listed - count)?;
+        self.set_off(class, rest, count)?;
+        Ok(Chain { head, count })
+    }
+
+    /// The first `count` objects of the list go to the source, and `rest` is what is left of it.
+    #[inline(always)]
+    fn set_off(&self, class: Class, rest: *mut u8, count: usize) -> Result<(), Misuse> {
+        let id = class.id();
+        ends_with(class, rest, self.listed(class) - count)?;
         // T4: out of the list before anybody else may have them.
         self.heads[id].set(rest);
         self.room[id].set(self.room[id].get() + count as u32);
@@ -263,7 +277,7 @@ impl ThreadCache {
         if count > 0 {
             self.flushes.set(self.flushes.get() + 1);
         }
-        Ok(Chain { head, count })
+        Ok(())
     }
 
     /// Takes up to a batch back from aside into the empty list, and one object out of it.

@@ -1,7 +1,9 @@
-//! What was freed in no order goes home, so that it is given out in order.
+//! What a long run frees goes home, so that it is given out in order: all of it where there is one thread, of several what lies in none.
 #![cfg(not(tiermalloc_loom))]
 
 mod support;
+
+use std::ptr::NonNull;
 
 use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty};
 use tiermalloc_central_cache::{CentralCache, Chain, Near};
@@ -9,7 +11,7 @@ use tiermalloc_page_heap::{OsPages, PageHeap, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 use tiermalloc_sync::DefaultRawMutex;
-use tiermalloc_thread_cache::ObjectSource;
+use tiermalloc_thread_cache::{ObjectSource, ThreadCache};
 
 type Heap = PageHeap<'static, DefaultRawMutex, OsPages>;
 type Central = CentralCache<DefaultRawMutex, Heap>;
@@ -40,6 +42,30 @@ fn objects_apart(source: &Objects, class: Class, count: usize, apart: usize) -> 
     order
 }
 
+/// Caches of other threads, as many as it takes to be several.
+struct Others<'r> {
+    caches: [Box<ThreadCache>; 2],
+    registry: &'r Registry,
+}
+
+impl<'r> Others<'r> {
+    fn come(registry: &'r Registry) -> Self {
+        let caches = [(); 2].map(|()| Box::new(ThreadCache::new()));
+        // SAFETY: they are removed before they go.
+        caches.iter().for_each(|cache| unsafe { registry.add(NonNull::from(&**cache)) });
+        Self { caches, registry }
+    }
+}
+
+impl Drop for Others<'_> {
+    fn drop(&mut self) {
+        for cache in &self.caches {
+            // SAFETY: it was added.
+            unsafe { self.registry.remove(NonNull::from(&**cache)) };
+        }
+    }
+}
+
 /// How often a neighbour lies in another page than the object before or one beside it.
 fn jumps(objects: &[*mut u8]) -> usize {
     objects.windows(2).filter(|two| (two[0] as usize).abs_diff(two[1] as usize) > PAGE_SIZE).count()
@@ -58,6 +84,7 @@ fn give_room(thread: &Thread<'_, Objects>, class: Class) -> Vec<*mut u8> {
 #[test]
 fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
+    let _others = Others::come(&registry);
     for class in [16, 64, 256].map(class_of_size) {
         for waits in [0, ENOUGH - 1, ENOUGH, 1000] {
             let budget = plenty();
@@ -83,8 +110,65 @@ fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
 }
 
 #[test]
+fn of_one_thread_a_long_run_goes_home_in_whatever_order_it_lies() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    for class in [16, 64, 256, 528, 560].map(class_of_size) {
+        for (waits, in_order) in [(0, false), (ENOUGH - 1, true), (ENOUGH, true), (1000, false)] {
+            let budget = plenty();
+            let thread = Thread::new(&source, &budget, &registry);
+            let room = give_room(&thread, class);
+            (source.books().waits, source.books().holds) = (waits, 0);
+            let mut all = objects_apart(&source, class, 2 * BIN + 1, 0);
+            if in_order {
+                all.sort();
+            }
+            source.forget();
+            all.iter().for_each(|&object| thread.free(class, object));
+            let books = source.books();
+            let (stores, homes) = (books.stores.len(), books.homes.len());
+            assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
+            let short = class.batch() == 32;
+            let expected = if short && waits >= ENOUGH { stores + 1 - LONG_RUN } else { 0 };
+            assert_eq!(homes, expected, "{class:?}, {waits}, {in_order}");
+            drop(books);
+            room.into_iter().for_each(|object| thread.free(class, object));
+            thread.retire().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_aside_of_one_thread_goes_home_when_a_bin_is_full() {
+    let (source, registry) = (Objects::new(), Registry::new());
+    let class = class_of_size(64);
+    for others in [false, true] {
+        let _others = others.then(|| Others::come(&registry));
+        let budget = plenty();
+        let thread = Thread::new(&source, &budget, &registry);
+        let room = give_room(&thread, class);
+        (source.books().waits, source.books().holds) = (ENOUGH, 0);
+        let aside = BIN / 2 + 7;
+        (0..aside).for_each(|_| thread.free(class, source.fetch_one(class)));
+        // So that the scavenge puts it aside.
+        let steps = class_of_size(262144);
+        (0..=STEPS).for_each(|_| thread.free(steps, source.fetch_one(steps)));
+        assert_eq!(thread.cache.cached(class), aside);
+        source.forget();
+        (aside..=BIN).for_each(|_| thread.free(class, source.fetch_one(class)));
+        let homes: Vec<_> = source.books().homes.iter().map(|home| home.1).collect();
+        let batches = aside.div_ceil(class.batch());
+        assert_eq!(homes.len(), if others { 0 } else { batches });
+        assert_eq!(homes.iter().sum::<usize>(), if others { 0 } else { aside });
+        assert_eq!(thread.cache.cached(class), BIN + 1 - aside);
+        room.into_iter().for_each(|object| thread.free(class, object));
+        thread.retire().unwrap();
+    }
+}
+
+#[test]
 fn what_fits_the_processors_cache_may_lie_in_any_order() {
     let (source, registry) = (Objects::new(), Registry::new());
+    let _others = Others::come(&registry);
     let class = class_of_size(64);
     for less in [1, 0] {
         let budget = plenty();
@@ -127,6 +211,7 @@ fn who_only_frees_is_not_looked_at() {
 #[test]
 fn what_lies_in_order_stays_in_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
+    let _others = Others::come(&registry);
     (source.books().waits, source.books().holds) = (1000, MUCH);
     for class in [16, 64, 256].map(class_of_size) {
         for backwards in [false, true] {
@@ -232,21 +317,25 @@ fn what_lay_idle_in_no_order_goes_home() {
 fn whatever_the_order_of_frees_what_comes_next_lies_in_order() {
     static MAP: PageMap<Span> = PageMap::new();
     static CENTRAL: Central = CentralCache::new(PageHeap::new(&MAP, OsPages::new()));
-    settles(&CENTRAL, class_of_size(48), 200_000);
-    settles(&CENTRAL.near(0), class_of_size(256), 60_000);
+    for alone in [true, false] {
+        settles(&CENTRAL, class_of_size(48), 200_000, alone);
+        settles(&CENTRAL.near(0), class_of_size(256), 60_000, alone);
+    }
 }
 
 /// Allocates so many objects and frees them in no order, again and again.
-fn settles(source: &impl ObjectSource, class: Class, count: usize) {
+fn settles(source: &impl ObjectSource, class: Class, count: usize, alone: bool) {
     let (budget, registry) = (plenty(), Registry::new());
+    let _others = (!alone).then(|| Others::come(&registry));
     let thread = Thread::new(source, &budget, &registry);
     let mut all: Vec<_> = (0..count).map(|_| thread.alloc(class)).collect();
     assert!(jumps(&all) < count / 20, "fresh memory");
     for _ in 0..10 {
         scattered(count).for_each(|n| thread.free(class, all[n]));
         all = (0..count).map(|_| thread.alloc(class)).collect();
-        // What the bin has room for, and what waited before there was much, is as it was.
-        let kept = MUCH / class.size() + (ENOUGH + LONG_RUN) * class.batch();
+        // What the bin has room for, and what waited before there was enough, or much, is as it was.
+        let kept = if alone { BIN } else { MUCH / class.size() };
+        let kept = kept + (ENOUGH + LONG_RUN) * class.batch();
         assert!(jumps(&all) < kept + count / 20, "{} of {count} {class:?}", jumps(&all));
     }
     all.into_iter().for_each(|object| thread.free(class, object));
@@ -260,6 +349,7 @@ fn what_others_shards_are_home_to_stays_in_batches() {
     CENTRAL.widen(2);
     let (class, count) = (class_of_size(48), 100_000);
     let (budget, registry) = (plenty(), Registry::new());
+    let _others = Others::come(&registry);
     let (near, far) = (CENTRAL.near(0), CENTRAL.near(1));
     for (source, mixed) in [(far, true), (near, false)] {
         let maker = Thread::new(&near, &budget, &registry);
@@ -305,6 +395,7 @@ fn batches_of_a_long_run_of_frees_name_their_objects() {
     for (class, names) in [(16, true), (48, true), (528, true), (1024, false)] {
         let class = class_of_size(class);
         let (budget, registry) = (plenty(), Registry::new());
+        let _others = Others::come(&registry);
         let thread = Thread::new(&near, &budget, &registry);
         let all: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
         all.iter().for_each(|&object| thread.free(class, object));

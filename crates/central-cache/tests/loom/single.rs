@@ -1,6 +1,6 @@
 //! Objects that go straight from and to their spans, against each other and against batches.
 
-use tiermalloc_central_cache::Misuse;
+use tiermalloc_central_cache::{Chain, Misuse};
 
 use crate::arena::{PAIR, SINGLE};
 use crate::{World, spawn};
@@ -16,6 +16,45 @@ impl World {
         self.hands.give_up(object);
         // SAFETY: the object was the caller's.
         unsafe { self.central.put_one(self.class, object as *mut u8) }.unwrap();
+    }
+}
+
+impl World {
+    /// Sends the first `count` objects of a list home, which are given up before anybody else may have them.
+    fn send_first(&self, objects: Vec<usize>, count: usize) {
+        let mut list = Chain::EMPTY;
+        for &object in objects.iter().rev() {
+            // SAFETY: the object is the caller's.
+            unsafe { list.push(object as *mut u8) };
+        }
+        let out = |rest: *mut u8| {
+            assert_eq!(rest as usize, objects.get(count).copied().unwrap_or_default());
+            objects[..count].iter().for_each(|&object| self.hands.give_up(object));
+            Ok(())
+        };
+        // SAFETY: as above.
+        unsafe { self.central.store_first_to_spans(self.class, list.head, count, out) }.unwrap();
+    }
+}
+
+/// The first objects of a list go home while another thread takes some of the class: it gets none of them before the list
+/// has been told, and the span that empties is freed once, or stays.
+#[test]
+fn the_first_objects_of_a_list_go_home_while_another_thread_takes() {
+    for count in [1, 2, 3] {
+        loom::model(move || {
+            let world = World::new(PAIR);
+            let mut three = world.fetch(2);
+            three.extend(world.fetch(1));
+            let taking = spawn(&world, |world| world.fetch(2));
+            let left = three[count..].to_vec();
+            world.send_first(three, count);
+            let got = taking.join().unwrap();
+            world.check(got.len() + left.len());
+            world.store(got);
+            left.into_iter().for_each(|object| world.put_one(object));
+            world.finish();
+        });
     }
 }
 

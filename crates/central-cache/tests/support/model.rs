@@ -249,6 +249,25 @@ impl Model {
         }
     }
 
+    /// The first objects of a list go home as they are met in it.
+    pub fn send_first(&mut self, cache: &Cache<'_>, chosen: Vec<*mut u8>, first: usize) {
+        self.check_stamps(&chosen);
+        let list = chain_of(&chosen);
+        let (gone, stay) = chosen.split_at(first.clamp(1, 32).min(chosen.len()));
+        let places: Vec<_> = gone.iter().map(|&object| self.place(cache, object)).collect();
+        let mut rest = list.head;
+        let out = |left| {
+            rest = left;
+            Ok(())
+        };
+        // SAFETY: the objects are ours.
+        unsafe { cache.store_first_to_spans(self.class, list.head, gone.len(), out) }.unwrap();
+        assert_eq!(rest, stay.first().copied().unwrap_or_default());
+        self.given_to_spans(&places);
+        self.stamp(stay);
+        self.held.extend_from_slice(stay);
+    }
+
     pub fn take_held(&mut self, from: usize, count: usize) -> Vec<*mut u8> {
         let from = from % (self.held.len() + 1);
         let count = count.min(self.held.len() - from);

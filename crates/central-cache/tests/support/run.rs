@@ -39,6 +39,14 @@ pub enum Op {
         class: usize,
         from: usize,
     },
+    /// Sends the first objects of a list home.
+    SendFirst {
+        class: usize,
+        from: usize,
+        count: usize,
+        first: usize,
+        reversed: bool,
+    },
     /// Stores something that is free already, or no object at all, behind `before` good ones.
     Misuse {
         class: usize,
@@ -191,6 +199,14 @@ fn step(cache: &Cache<'_>, models: &mut [Model], shared: &mut Shared, op: &Op) -
             let from = from % (models[class].held.len() + 1).saturating_sub(batch).max(1);
             let chosen = models[class].take_held(from, batch);
             models[class].store(cache, shared, chosen);
+            Some(class)
+        }
+        Op::SendFirst { class, from, count, first, reversed } => {
+            let mut chosen = models[class].take_held(from, count);
+            if reversed {
+                chosen.reverse();
+            }
+            models[class].send_first(cache, chosen, first);
             Some(class)
         }
         Op::Misuse { class, before, what } => {
