@@ -349,6 +349,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         count: usize,
         out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
     ) -> Result<(), Misuse> {
+        debug_assert!(count <= MAX_BATCH);
         if self.is_alone() {
             // SAFETY: passed on to the caller.
             return unsafe { Near::of_shard(self, 0).store_straight(class, head, count, out) };
@@ -357,7 +358,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         let mut homing = Homing::new();
         // SAFETY: passed on to the caller, here and below.
         unsafe { homing.take::<false>(&mut list, count, |address| self.source.span_of(address)) };
-        if homing.count < count.min(MAX_BATCH) {
+        if homing.count < count {
             return Err(Misuse::DoubleFree(homing.last(), class));
         }
         out(list)?;

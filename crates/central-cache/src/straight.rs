@@ -102,7 +102,7 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
     }
 }
 
-/// What an object is reported as that lies in no span of the class; nothing, where the list ends early because it was cut inside a circle.
+/// What an object is reported as that lies in no span of the class; the last one, where the list ends early because it was cut inside a circle.
 #[cold]
 fn not_at_home(class: Class, object: *mut u8, last: *mut u8) -> Misuse {
     match object.is_null() {

@@ -11,7 +11,6 @@ use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
 use tiermalloc_sync::prefetch;
 
 use crate::Budget;
-use crate::slow::STEPS;
 
 /// One thread's cache; see the crate's documentation.
 ///
@@ -38,8 +37,12 @@ pub struct ThreadCache {
     pub(crate) floor: Cell<usize>,
     /// Bytes of all capacities (T2).
     pub(crate) used: Cell<usize>,
-    /// Slow steps until the next scavenge.
+    /// Slow steps until the next look, and looks until the next scavenge.
+    pub(crate) until_look: Cell<u32>,
     pub(crate) until_scavenge: Cell<u32>,
+    /// The number of the last look, and whether no other cache had looked since the one before it.
+    pub(crate) last_look: Cell<u32>,
+    pub(crate) alone: Cell<bool>,
     /// The bin from which unused room is taken next.
     pub(crate) cursor: Cell<u32>,
     /// Bytes that other threads ask for. The only field that they write.
@@ -84,7 +87,10 @@ impl ThreadCache {
             limit: Cell::new(0),
             floor: Cell::new(0),
             used: Cell::new(0),
+            until_look: Cell::new(0),
             until_scavenge: Cell::new(0),
+            last_look: Cell::new(0),
+            alone: Cell::new(false),
             cursor: Cell::new(0),
             wanted_back,
             owner: Cell::new(0),
@@ -210,7 +216,7 @@ impl ThreadCache {
     pub fn endow(&self, budget: &Budget) {
         self.floor.set(budget.take_floor());
         self.limit.set(self.floor.get());
-        self.until_scavenge.set(STEPS);
+        self.put_scavenge_off();
     }
 
     /// Bytes claimed from the budget.

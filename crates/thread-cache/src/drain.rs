@@ -31,7 +31,7 @@ impl ThreadCache {
             }
             if self.aside_len[id].get() > 0 {
                 // SAFETY: the cache is the calling thread's own.
-                let flushed = unsafe { self.flush_aside(class, source, false)? };
+                let flushed = unsafe { self.flush_aside(class, source)? };
                 self.shrink(class, flushed);
             }
             let listed = self.listed(class);
@@ -47,7 +47,6 @@ impl ThreadCache {
     }
 
     /// Sends what is aside to the source, or, as far as it is [better taken apart](Self::goes_home), home; returns the number of objects.
-    /// `alone`: there is no other cache.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -56,7 +55,6 @@ impl ThreadCache {
         &self,
         class: Class,
         source: &impl ObjectSource,
-        alone: bool,
     ) -> Result<usize, Misuse> {
         let id = class.id();
         let count = self.aside_len[id].get() as usize;
@@ -72,7 +70,7 @@ impl ThreadCache {
             // SAFETY: there were `count` objects, and they are ours.
             unsafe {
                 let chain = Chain { head, count: part };
-                if self.goes_home(class, chain, source, alone)? {
+                if self.goes_home(class, chain, source)? {
                     let out = |rest| {
                         head = rest;
                         ends_with(class, rest, left)
@@ -101,7 +99,7 @@ impl ThreadCache {
     ) -> Result<(), Misuse> {
         // SAFETY: passed on to the caller.
         unsafe {
-            self.flush_aside(class, source, false)?;
+            self.flush_aside(class, source)?;
             while self.listed(class) > 0 {
                 self.flush(class, class.batch(), source)?;
             }

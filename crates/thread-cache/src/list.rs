@@ -26,7 +26,7 @@ const NEAR: usize = PAGE_SIZE;
 
 impl ThreadCache {
     /// Whether a batch that goes to the source is better taken apart: more of its class waits there than anybody has use for. Where there are
-    /// other caches (not `alone`) also more of all classes than a processor has at hand, and it is [scattered](is_scattered).
+    /// other caches at work also more of all classes than a processor has at hand, and it is [scattered](is_scattered).
     ///
     /// Lists give out objects in the order of the frees, backwards: what a program scatters comes scattered again, and the next run of
     /// frees scatters it further, whereas out of spans objects come in order of address, and programs walk through what they allocate. The way home
@@ -44,12 +44,11 @@ impl ThreadCache {
         class: Class,
         first: Chain,
         source: &impl ObjectSource,
-        alone: bool,
     ) -> Result<bool, Misuse> {
         if class.batch() != SHORT || source.waiting(class) < ENOUGH {
             return Ok(false);
         }
-        if alone {
+        if self.alone.get() {
             return Ok(true);
         }
         // SAFETY: passed on to the caller.

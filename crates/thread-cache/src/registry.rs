@@ -3,7 +3,7 @@
 use core::ptr::{self, NonNull};
 
 use tiermalloc_central_cache::RawLock;
-use tiermalloc_sync::atomic::{AtomicUsize, Ordering};
+use tiermalloc_sync::atomic::{AtomicU32, Ordering};
 #[cfg(not(tiermalloc_loom))]
 use tiermalloc_sync::{CountsWaits, Patience};
 use tiermalloc_sync::{Mutex, force_unlock, leak_locked};
@@ -25,8 +25,8 @@ unsafe impl Send for List {}
 /// child of a fork. One lock, taken when threads come and go.
 pub struct Registry<R: RawLock> {
     list: Mutex<R, List>,
-    /// Caches on the list, for who has not its lock.
-    caches: AtomicUsize,
+    /// Which of the caches at work looks next, counted up by each.
+    looks: AtomicU32,
 }
 
 impl<R: RawLock> Registry<R> {
@@ -36,7 +36,7 @@ impl<R: RawLock> Registry<R> {
     pub const fn new() -> Self {
         Self {
             list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
-            caches: AtomicUsize::new(0),
+            looks: AtomicU32::new(0),
         }
     }
 
@@ -46,7 +46,7 @@ impl<R: RawLock> Registry<R> {
     pub fn new() -> Self {
         Self {
             list: Mutex::new(List { first: ptr::null_mut(), count: 0, victim: ptr::null_mut() }),
-            caches: AtomicUsize::new(0),
+            looks: AtomicU32::new(0),
         }
     }
 
@@ -65,7 +65,7 @@ impl<R: RawLock> Registry<R> {
             }
         }
         list.first = cache.as_ptr();
-        self.set_count(&mut list, |count| count + 1);
+        list.count += 1;
     }
 
     /// Takes a cache out. Returns how many are left.
@@ -88,7 +88,8 @@ impl<R: RawLock> Registry<R> {
                 list.victim = next;
             }
         }
-        self.set_count(&mut list, |count| count - 1)
+        list.count -= 1;
+        list.count
     }
 
     /// Asks the next cache in turn, other than `but`, for `bytes` of its limit, if that is larger by more than them.
@@ -178,7 +179,7 @@ impl<R: RawLock> Registry<R> {
         }
         list.first = keep.map_or(ptr::null_mut(), NonNull::as_ptr);
         list.victim = ptr::null_mut();
-        self.set_count(&mut list, |_| keep.is_some() as usize);
+        list.count = keep.is_some() as usize;
         if let Some(keep) = keep {
             // SAFETY: registered, so valid; its links are the registry's.
             unsafe {
@@ -189,19 +190,10 @@ impl<R: RawLock> Registry<R> {
         NonNull::new(rest)
     }
 
-    /// Under the lock.
-    fn set_count(&self, list: &mut List, change: impl FnOnce(usize) -> usize) -> usize {
-        list.count = change(list.count);
-        // Relaxed: a hint for all others.
-        self.caches.store(list.count, Ordering::Relaxed);
-        list.count
-    }
-
-    /// Whether there is a cache other than the caller's at this moment; one load.
-    #[inline]
-    pub(crate) fn is_shared(&self) -> bool {
-        // Relaxed: a hint.
-        self.caches.load(Ordering::Relaxed) > 1
+    /// Counts a look: that of a cache which has made many slow steps since its last one. Its number, from 1 on.
+    pub(crate) fn look(&self) -> u32 {
+        // Relaxed: a number.
+        self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// Number of caches.

@@ -24,8 +24,10 @@ const PATIENCE: u8 = 16;
 /// Beside the count of overflows: the bin was refilled at one time, by this thread or one that had the cache before. Who only
 /// frees has no use for order.
 const REFILLED: u8 = 128;
-/// Slow steps between two scavenges.
-pub(crate) const STEPS: u32 = 4096;
+/// Slow steps from one look to the next,
+const LOOK: u32 = 241;
+/// and looks from one scavenge to the next: 4097 steps.
+const LOOKS: u32 = 17;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
@@ -56,7 +58,7 @@ impl ThreadCache {
     ) -> Result<*mut u8, Misuse> {
         let id = class.id();
         self.overflows[id].set(REFILLED);
-        self.slow_step(source, budget)?;
+        self.slow_step(source, budget, registry)?;
         // A scavenge may have put the list aside, and what is aside comes first.
         if self.aside_len[id].get() > 0 {
             // SAFETY: the objects aside are ours.
@@ -107,7 +109,7 @@ impl ThreadCache {
     ) -> Result<(), Misuse> {
         let id = class.id();
         let batch = class.batch();
-        self.slow_step(source, budget)?;
+        self.slow_step(source, budget, registry)?;
         // Of classes with one object a batch no list would ever show it.
         if self.heads[id].get() == object {
             return Err(Misuse::DoubleFree(object, class));
@@ -137,7 +139,7 @@ impl ThreadCache {
         }
         if self.room[id].get() == 0 {
             // SAFETY: the objects in the bin are ours.
-            unsafe { self.make_room(class, source, registry)? };
+            unsafe { self.make_room(class, source)? };
         }
         // SAFETY: passed on to the caller.
         unsafe {
@@ -162,17 +164,12 @@ impl ThreadCache {
     ///
     /// # Safety
     /// The cache is the calling thread's own.
-    unsafe fn make_room<R: RawLock>(
-        &self,
-        class: Class,
-        source: &impl ObjectSource,
-        registry: &Registry<R>,
-    ) -> Result<(), Misuse> {
+    unsafe fn make_room(&self, class: Class, source: &impl ObjectSource) -> Result<(), Misuse> {
         let id = class.id();
         // SAFETY: the objects are ours.
         unsafe {
             if self.aside_len[id].get() > 0 {
-                return self.flush_aside(class, source, !registry.is_shared()).map(drop);
+                return self.flush_aside(class, source).map(drop);
             }
             let before = self.overflows[id].get();
             let batch = class.batch();
@@ -180,7 +177,7 @@ impl ThreadCache {
                 self.overflows[id].set(before + 1);
             } else {
                 if batch == MAX_BATCH && before >= REFILLED {
-                    return self.make_room_in_long_run(class, source, !registry.is_shared());
+                    return self.make_room_in_long_run(class, source);
                 }
                 if self.capacity[id].get() as usize >= 2 * batch {
                     self.flush(class, batch, source)?;
@@ -192,7 +189,7 @@ impl ThreadCache {
     }
 
     /// The same in a long run of frees: what is [better taken apart](Self::goes_home) goes home, and the other batches, which will lie for
-    /// some time, [name](cut_with_names) their objects. `alone`: there is no other cache.
+    /// some time, [name](cut_with_names) their objects.
     ///
     /// # Safety
     /// The cache is the calling thread's own.
@@ -202,7 +199,6 @@ impl ThreadCache {
         &self,
         class: Class,
         source: &impl ObjectSource,
-        alone: bool,
     ) -> Result<(), Misuse> {
         let batch = class.batch();
         let shrinks = self.capacity[class.id()].get() as usize >= 2 * batch;
@@ -214,7 +210,7 @@ impl ThreadCache {
                 if count == 0 {
                     break;
                 }
-                if self.goes_home(class, Chain { head, count }, source, alone)? {
+                if self.goes_home(class, Chain { head, count }, source)? {
                     let out = |rest| self.set_off(class, rest, count);
                     source.send_first_home(class, head, count, out)?;
                 } else {
@@ -383,7 +379,12 @@ impl ThreadCache {
 
     /// Counts slow steps; now and then scavenges, and gives back what others ask for.
     #[inline]
-    fn slow_step(&self, source: &impl ObjectSource, budget: &Budget) -> Result<(), Misuse> {
+    fn slow_step<R: RawLock>(
+        &self,
+        source: &impl ObjectSource,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) -> Result<(), Misuse> {
         // Relaxed: a number.
         if self.wanted_back.load(Ordering::Relaxed) > 0 {
             self.give_limit_back(source, budget)?;
@@ -391,15 +392,36 @@ impl ThreadCache {
             self.ask_all_back();
             self.give_limit_back(source, budget)?;
         }
-        let steps = self.until_scavenge.get();
+        let steps = self.until_look.get();
         if steps > 0 {
-            self.until_scavenge.set(steps - 1);
+            self.until_look.set(steps - 1);
             return Ok(());
         }
-        self.until_scavenge.set(STEPS);
+        self.look_around(registry);
+        let looks = self.until_scavenge.get();
+        if looks > 0 {
+            self.until_scavenge.set(looks - 1);
+            return Ok(());
+        }
+        self.until_scavenge.set(LOOKS - 1);
         self.scavenge(source)?;
         self.release_unused(budget);
         Ok(())
+    }
+
+    /// Sees whether other caches are at work: whoever makes as many slow steps as this one looks as often.
+    #[cold]
+    fn look_around<R: RawLock>(&self, registry: &Registry<R>) {
+        self.until_look.set(LOOK - 1);
+        let look = registry.look();
+        self.alone.set(look == self.last_look.get().wrapping_add(1));
+        self.last_look.set(look);
+    }
+
+    /// The next scavenge is as far away as it can be.
+    pub(crate) fn put_scavenge_off(&self) {
+        self.until_look.set(LOOK - 1);
+        self.until_scavenge.set(LOOKS - 1);
     }
 
     /// Gives back what was claimed and no bin has use for: others may claim it.

@@ -3,15 +3,13 @@
 
 mod support;
 
-use std::ptr::NonNull;
-
-use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty};
+use support::{MIB, Objects, Registry, STEPS, Thread, class_of_size, plenty, slow_steps};
 use tiermalloc_central_cache::{CentralCache, Chain, Near};
 use tiermalloc_page_heap::{OsPages, PageHeap, Span};
 use tiermalloc_page_map::PageMap;
 use tiermalloc_size_class::{Class, PAGE_SIZE};
 use tiermalloc_sync::DefaultRawMutex;
-use tiermalloc_thread_cache::{ObjectSource, ThreadCache};
+use tiermalloc_thread_cache::{Budget, ObjectSource};
 
 type Heap = PageHeap<'static, DefaultRawMutex, OsPages>;
 type Central = CentralCache<DefaultRawMutex, Heap>;
@@ -42,27 +40,41 @@ fn objects_apart(source: &Objects, class: Class, count: usize, apart: usize) -> 
     order
 }
 
-/// Caches of other threads, as many as it takes to be several.
-struct Others<'r> {
-    caches: [Box<ThreadCache>; 2],
-    registry: &'r Registry,
+/// Slow steps from one look around to the next.
+const LOOK: usize = 241;
+
+/// Another thread works until it has looked around.
+fn another_looks(registry: &Registry) {
+    let (source, budget) = (Objects::new(), Budget::new(0, 0));
+    let other = Thread::new(&source, &budget, registry);
+    slow_steps(&other, LOOK);
+    other.retire().unwrap();
 }
 
-impl<'r> Others<'r> {
-    fn come(registry: &'r Registry) -> Self {
-        let caches = [(); 2].map(|()| Box::new(ThreadCache::new()));
-        // SAFETY: they are removed before they go.
-        caches.iter().for_each(|cache| unsafe { registry.add(NonNull::from(&**cache)) });
-        Self { caches, registry }
+/// Frees objects, with another thread at work that keeps pace, or none.
+fn free_all<S: ObjectSource>(
+    thread: &Thread<'_, S>,
+    class: Class,
+    objects: impl Iterator<Item = *mut u8>,
+    others: bool,
+) {
+    for (n, object) in objects.enumerate() {
+        // A slow step for each batch at most.
+        if others && n % (LOOK / 2 * class.batch()) == 0 {
+            another_looks(thread.registry);
+        }
+        thread.free(class, object);
     }
 }
 
-impl Drop for Others<'_> {
-    fn drop(&mut self) {
-        for cache in &self.caches {
-            // SAFETY: it was added.
-            unsafe { self.registry.remove(NonNull::from(&**cache)) };
+/// Makes slow steps, with another thread at work or none.
+fn step(thread: &Thread<'_, Objects>, source: &Objects, count: usize, others: bool) {
+    let class = class_of_size(262144);
+    for n in 0..count {
+        if others && n % (LOOK / 2) == 0 {
+            another_looks(thread.registry);
         }
+        thread.free(class, source.fetch_one(class));
     }
 }
 
@@ -71,10 +83,16 @@ fn jumps(objects: &[*mut u8]) -> usize {
     objects.windows(2).filter(|two| (two[0] as usize).abs_diff(two[1] as usize) > PAGE_SIZE).count()
 }
 
-/// Gives a bin all the room that it may have, and empties it. The objects that are out.
-fn give_room(thread: &Thread<'_, Objects>, class: Class) -> Vec<*mut u8> {
-    // Refills are what a bin's capacity grows by.
-    let mut room: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
+/// Gives a bin all the room that it may have, and empties it, with another thread at work or none. The objects that are out.
+fn give_room<S: ObjectSource>(thread: &Thread<'_, S>, class: Class, others: bool) -> Vec<*mut u8> {
+    // Refills are what a bin's capacity grows by, and there are as many as it takes to look around.
+    let mut room = Vec::new();
+    for n in 0..2 * BIN.max(LOOK * class.batch()) {
+        if others && n % (LOOK / 2 * class.batch()) == 0 {
+            another_looks(thread.registry);
+        }
+        room.push(thread.alloc(class));
+    }
     while thread.cache.cached(class) > 0 {
         room.push(thread.alloc(class));
     }
@@ -84,17 +102,16 @@ fn give_room(thread: &Thread<'_, Objects>, class: Class) -> Vec<*mut u8> {
 #[test]
 fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
-    let _others = Others::come(&registry);
     for class in [16, 64, 256].map(class_of_size) {
         for waits in [0, ENOUGH - 1, ENOUGH, 1000] {
             let budget = plenty();
             let thread = Thread::new(&source, &budget, &registry);
-            let room = give_room(&thread, class);
+            let room = give_room(&thread, class, true);
             (source.books().waits, source.books().holds) = (waits, MUCH);
             source.forget();
             let all = objects_apart(&source, class, 3 * BIN + 3, PAGE_SIZE);
             assert!(all.len() > 2 * BIN, "{} of {class:?}", all.len());
-            all.iter().for_each(|&object| thread.free(class, object));
+            free_all(&thread, class, all.iter().copied(), true);
             let books = source.books();
             let (stores, homes) = (books.stores.len(), books.homes.len());
             assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
@@ -116,7 +133,7 @@ fn of_one_thread_a_long_run_goes_home_in_whatever_order_it_lies() {
         for (waits, in_order) in [(0, false), (ENOUGH - 1, true), (ENOUGH, true), (1000, false)] {
             let budget = plenty();
             let thread = Thread::new(&source, &budget, &registry);
-            let room = give_room(&thread, class);
+            let room = give_room(&thread, class, false);
             (source.books().waits, source.books().holds) = (waits, 0);
             let mut all = objects_apart(&source, class, 2 * BIN + 1, 0);
             if in_order {
@@ -141,17 +158,15 @@ fn of_one_thread_a_long_run_goes_home_in_whatever_order_it_lies() {
 fn what_is_aside_of_one_thread_goes_home_when_a_bin_is_full() {
     let (source, registry) = (Objects::new(), Registry::new());
     let class = class_of_size(64);
-    for others in [false, true] {
-        let _others = others.then(|| Others::come(&registry));
+    for others in [false, true, false] {
         let budget = plenty();
         let thread = Thread::new(&source, &budget, &registry);
-        let room = give_room(&thread, class);
+        let room = give_room(&thread, class, others);
         (source.books().waits, source.books().holds) = (ENOUGH, 0);
         let aside = BIN / 2 + 7;
         (0..aside).for_each(|_| thread.free(class, source.fetch_one(class)));
         // So that the scavenge puts it aside.
-        let steps = class_of_size(262144);
-        (0..=STEPS).for_each(|_| thread.free(steps, source.fetch_one(steps)));
+        step(&thread, &source, STEPS + 1, others);
         assert_eq!(thread.cache.cached(class), aside);
         source.forget();
         (aside..=BIN).for_each(|_| thread.free(class, source.fetch_one(class)));
@@ -168,19 +183,21 @@ fn what_is_aside_of_one_thread_goes_home_when_a_bin_is_full() {
 #[test]
 fn what_fits_the_processors_cache_may_lie_in_any_order() {
     let (source, registry) = (Objects::new(), Registry::new());
-    let _others = Others::come(&registry);
     let class = class_of_size(64);
     for less in [1, 0] {
         let budget = plenty();
         let thread = Thread::new(&source, &budget, &registry);
-        let room = give_room(&thread, class);
+        let room = give_room(&thread, class, true);
         let all = objects_apart(&source, class, 2 * BIN, PAGE_SIZE);
         // As much as the bin may hold counts as well.
         assert_eq!(thread.cache.used(), BIN * 64);
         source.books().waits = ENOUGH;
         source.forget();
         let mut homes = 0;
-        for &object in &all {
+        for (n, &object) in all.iter().enumerate() {
+            if n % (LOOK / 2 * class.batch()) == 0 {
+                another_looks(&registry);
+            }
             source.books().holds = MUCH - thread.cache.used() - less;
             thread.free(class, object);
             homes = source.books().homes.len();
@@ -211,20 +228,19 @@ fn who_only_frees_is_not_looked_at() {
 #[test]
 fn what_lies_in_order_stays_in_batches() {
     let (source, registry) = (Objects::new(), Registry::new());
-    let _others = Others::come(&registry);
     (source.books().waits, source.books().holds) = (1000, MUCH);
     for class in [16, 64, 256].map(class_of_size) {
         for backwards in [false, true] {
             let budget = plenty();
             let thread = Thread::new(&source, &budget, &registry);
-            let room = give_room(&thread, class);
+            let room = give_room(&thread, class, true);
             let mut all: Vec<_> = (0..3 * BIN).map(|_| source.fetch_one(class)).collect();
             all.sort();
             if backwards {
                 all.reverse();
             }
             source.forget();
-            all.iter().for_each(|&object| thread.free(class, object));
+            free_all(&thread, class, all.iter().copied(), true);
             let books = source.books();
             assert!(books.stores.len() >= 2 * BIN / class.batch());
             assert_eq!(books.homes.len(), 0, "{class:?}, {backwards}");
@@ -242,7 +258,7 @@ fn a_refill_begins_another_run() {
     (source.books().waits, source.books().holds) = (ENOUGH, MUCH);
     let all = objects_apart(&source, class, 6 * BIN + 1, PAGE_SIZE);
     let mut next = all.iter().copied();
-    let room = give_room(&thread, class);
+    let room = give_room(&thread, class, false);
     source.forget();
     while source.books().stores.is_empty() {
         thread.free(class, next.next().unwrap());
@@ -269,7 +285,7 @@ fn longer_objects_may_lie_in_any_order() {
     (source.books().waits, source.books().holds) = (1000, MUCH);
     for class in [560, 976, 1216].map(class_of_size) {
         let thread = Thread::new(&source, &budget, &registry);
-        let room = give_room(&thread, class);
+        let room = give_room(&thread, class, false);
         source.forget();
         let all = objects_apart(&source, class, 2 * BIN + 1, PAGE_SIZE);
         all.iter().for_each(|&object| thread.free(class, object));
@@ -283,12 +299,20 @@ fn longer_objects_may_lie_in_any_order() {
 #[test]
 fn what_lay_idle_in_no_order_goes_home() {
     let (source, registry) = (Objects::new(), Registry::new());
-    let class = class_of_size(64);
-    let cases = [(ENOUGH - 1, false, false), (ENOUGH, false, false), (ENOUGH, true, false)];
-    for (waits, in_order, foreign) in cases.into_iter().chain([(ENOUGH, false, true)]) {
+    let cases = [
+        (64, true, ENOUGH - 1, false, false),
+        (64, true, ENOUGH, false, false),
+        (64, true, ENOUGH, true, false),
+        (64, true, ENOUGH, false, true),
+        (64, false, ENOUGH - 1, false, false),
+        (64, false, ENOUGH, true, true),
+        (560, false, ENOUGH, false, false),
+    ];
+    for (size, others, waits, in_order, foreign) in cases {
+        let class = class_of_size(size);
         let budget = plenty();
         let thread = Thread::new(&source, &budget, &registry);
-        let room = give_room(&thread, class);
+        let room = give_room(&thread, class, others);
         (source.books().waits, source.books().holds) = (waits, MUCH);
         let mut all = objects_apart(&source, class, BIN, PAGE_SIZE);
         all.truncate(BIN / 4);
@@ -300,13 +324,13 @@ fn what_lay_idle_in_no_order_goes_home() {
         assert_eq!(thread.cache.cached(class), all.len());
         source.forget();
         source.books().foreign = foreign;
-        // A slow step each.
-        let steps = class_of_size(262144);
-        (0..2 * (STEPS + 1)).for_each(|_| thread.free(steps, source.fetch_one(steps)));
+        step(&thread, &source, 2 * (STEPS + 1), others);
         assert_eq!(thread.cache.cached(class), 0);
         let whole = all.len() / class.batch();
-        let expected = if waits < ENOUGH || in_order || foreign { 0 } else { whole };
-        assert_eq!(source.books().homes.len(), expected, "{waits}, {in_order}, {foreign}");
+        let stays = waits < ENOUGH || class.batch() < 32 || others && (in_order || foreign);
+        let expected = if stays { 0 } else { whole };
+        let case = (size, others, waits, in_order, foreign);
+        assert_eq!(source.books().homes.len(), expected, "{case:?}");
         source.books().foreign = false;
         room.into_iter().for_each(|object| thread.free(class, object));
         thread.retire().unwrap();
@@ -326,12 +350,11 @@ fn whatever_the_order_of_frees_what_comes_next_lies_in_order() {
 /// Allocates so many objects and frees them in no order, again and again.
 fn settles(source: &impl ObjectSource, class: Class, count: usize, alone: bool) {
     let (budget, registry) = (plenty(), Registry::new());
-    let _others = (!alone).then(|| Others::come(&registry));
     let thread = Thread::new(source, &budget, &registry);
     let mut all: Vec<_> = (0..count).map(|_| thread.alloc(class)).collect();
     assert!(jumps(&all) < count / 20, "fresh memory");
     for _ in 0..10 {
-        scattered(count).for_each(|n| thread.free(class, all[n]));
+        free_all(&thread, class, scattered(count).map(|n| all[n]), !alone);
         all = (0..count).map(|_| thread.alloc(class)).collect();
         // What the bin has room for, and what waited before there was enough, or much, is as it was.
         let kept = if alone { BIN } else { MUCH / class.size() };
@@ -349,14 +372,13 @@ fn what_others_shards_are_home_to_stays_in_batches() {
     CENTRAL.widen(2);
     let (class, count) = (class_of_size(48), 100_000);
     let (budget, registry) = (plenty(), Registry::new());
-    let _others = Others::come(&registry);
     let (near, far) = (CENTRAL.near(0), CENTRAL.near(1));
     for (source, mixed) in [(far, true), (near, false)] {
         let maker = Thread::new(&near, &budget, &registry);
         let thread = Thread::new(&source, &budget, &registry);
-        let room: Vec<_> = (0..BIN).map(|_| thread.alloc(class)).collect();
+        let room: Vec<_> = give_room(&thread, class, true);
         let all: Vec<_> = (0..count).map(|_| maker.alloc(class)).collect();
-        scattered(count).for_each(|n| thread.free(class, all[n]));
+        free_all(&thread, class, scattered(count).map(|n| all[n]), true);
         let waits = CENTRAL.stats(class).transfer * class.size();
         // All but what the bins have, or as much as has to wait before order counts.
         assert_eq!(waits > MUCH + 10_000 * 48, mixed, "{waits}");
@@ -395,10 +417,9 @@ fn batches_of_a_long_run_of_frees_name_their_objects() {
     for (class, names) in [(16, true), (48, true), (528, true), (1024, false)] {
         let class = class_of_size(class);
         let (budget, registry) = (plenty(), Registry::new());
-        let _others = Others::come(&registry);
         let thread = Thread::new(&near, &budget, &registry);
-        let all: Vec<_> = (0..2 * BIN).map(|_| thread.alloc(class)).collect();
-        all.iter().for_each(|&object| thread.free(class, object));
+        let all = give_room(&thread, class, true);
+        free_all(&thread, class, all.iter().copied(), true);
         let (with_names, all) = that_name(near, class);
         assert!(all > 2 * LONG_RUN, "{all}");
         assert_eq!(with_names, if names { all + 1 - LONG_RUN } else { 0 }, "{class:?} {all}");
