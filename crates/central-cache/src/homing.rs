@@ -125,7 +125,7 @@ impl Homing {
     }
 
     /// The last object, or null.
-    #[cold]
+    #[inline]
     fn last(&self) -> *mut u8 {
         self.objects().last().map_or(ptr::null_mut(), |last| last.object)
     }
@@ -358,7 +358,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         let mut homing = Homing::new();
         // SAFETY: passed on to the caller, here and below.
         unsafe { homing.take::<false>(&mut list, count, |address| self.source.span_of(address)) };
-        if homing.count < count {
+        if homing.count < count || list == homing.last() {
             return Err(Misuse::DoubleFree(homing.last(), class));
         }
         out(list)?;
@@ -422,7 +422,7 @@ pub(crate) unsafe fn not_put(
 ) -> Result<(), Misuse> {
     if is_within(object, span) {
         // SAFETY: passed on to the caller.
-        refused(unsafe { span.as_ref().probe_object(object as usize) }, class, object)
+        refused(unsafe { span.as_ref().probe_refused(object as usize) }, class, object)
     } else {
         Err(Misuse::Foreign(object, class))
     }

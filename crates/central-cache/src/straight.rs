@@ -5,7 +5,7 @@
 //! objects lie in one span neither the page map is asked for them nor the span looked at anew: whether an object lies in it
 //! the search for its bit says.
 
-use tiermalloc_page_heap::{Putting, RawLock};
+use tiermalloc_page_heap::{Put, Putting, RawLock};
 use tiermalloc_size_class::Class;
 
 use crate::homing::{Emptied, not_put, span_at_home};
@@ -94,6 +94,10 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
                 putting.end();
                 if spans.settle(class, home) {
                     emptied.push(home);
+                }
+                // A list that leads back into what has gone home is a circle.
+                if left == 0 && home.as_ref().probe_object(object as usize) == Put::Twice {
+                    answer = Err(Misuse::DoubleFree(object, class));
                 }
             }
         }

@@ -254,6 +254,20 @@ impl Span {
         if bits >> (index % 64) & 1 != 0 { Put::Twice } else { Put::Done }
     }
 
+    /// Why [`put`](Putting::put) has refused an object: never `Done`, whatever has become of the span meanwhile, which may be another class's where
+    /// a program frees twice.
+    ///
+    /// # Safety
+    /// As for `put_object`.
+    #[cold]
+    pub unsafe fn probe_refused(&self, address: usize) -> Put {
+        // SAFETY: passed on to the caller.
+        match unsafe { self.probe_object(address) } {
+            Put::Misplaced => Put::Misplaced,
+            Put::Done | Put::Twice => Put::Twice,
+        }
+    }
+
     /// The index of the object that starts at `address`.
     #[inline]
     fn locate(&self, address: usize) -> Option<usize> {
@@ -272,7 +286,7 @@ impl Span {
         // SAFETY: passed on to the caller; the shape is its class's.
         if !unsafe { putting.put(address as *mut u8) } {
             // SAFETY: as above.
-            return unsafe { self.probe_object(address) };
+            return unsafe { self.probe_refused(address) };
         }
         putting.end();
         Put::Done
@@ -282,6 +296,7 @@ impl Span {
 /// Objects that come back to one span, one after the other: what is the same for all of them is found out once.
 ///
 /// Cost: some 10 instructions for the span, and 20 for each object.
+#[must_use = "the span has to be told: `end`"]
 pub struct Putting<'s> {
     span: &'s Span,
     shape: Shape,
@@ -303,7 +318,7 @@ impl<'s> Putting<'s> {
     }
 
     /// Takes an object back, and says whether it did: what is misplaced or free already is left as it is, and
-    /// [`probe_object`](Span::probe_object) says which of the two it is.
+    /// [`probe_refused`](Span::probe_refused) says which of the two it is.
     ///
     /// # Safety
     /// The span is in state `Objects`, the shape is that of its class, and the lock of the class has been held since

@@ -70,7 +70,8 @@ impl ThreadCache {
             // SAFETY: there were `count` objects, and they are ours.
             unsafe {
                 let chain = Chain { head, count: part };
-                if self.goes_home(class, chain, source)? {
+                let home = self.goes_home(class, chain, source)?;
+                if home && self.alone.get() {
                     let out = |rest| {
                         head = rest;
                         ends_with(class, rest, left)
@@ -79,7 +80,11 @@ impl ThreadCache {
                 } else {
                     head = cut(class, head, part)?;
                     ends_with(class, head, left)?;
-                    source.store(class, chain)?;
+                    // It has lain for long: others are not to wait until it has come into this processor's cache.
+                    match home {
+                        true => source.send_home(class, chain)?,
+                        false => source.store(class, chain)?,
+                    }
                 }
                 self.flushes.set(self.flushes.get() + 1);
             }

@@ -19,19 +19,37 @@ const MUCH: usize = 2 << 20;
 const FEW: usize = 4;
 /// Objects that are looked at to see whether a list lies in order; batches of fewer are never said not to.
 const LOOKED_AT: usize = 16;
-/// From so many on that lie far from the one before a list is scattered; one is the end of a span.
-const JUMPS: usize = 2;
-/// What is not further apart than that is near (bytes).
-const NEAR: usize = PAGE_SIZE;
+
+/// When a list is scattered.
+#[derive(Clone, Copy)]
+pub(crate) struct Scattered {
+    /// What is not further apart than that is near (bytes).
+    near: usize,
+    /// From so many on that lie far from the one before.
+    jumps: usize,
+    /// Among the first so many.
+    among: usize,
+}
+
+impl Scattered {
+    /// Each few objects are another page, of which one may be the end of a span.
+    const BY_PAGES: Self = Self { near: PAGE_SIZE, jumps: 2, among: LOOKED_AT };
+
+    /// Any object lies elsewhere than beside the one before, or beside that.
+    #[inline(always)]
+    fn by_objects(class: Class) -> Self {
+        Self { near: 2 * class.size(), jumps: 1, among: MAX_BATCH }
+    }
+}
 
 impl ThreadCache {
-    /// Whether a batch that goes to the source is better taken apart: more of its class waits there than anybody has use for. Where there are
-    /// other caches at work also more of all classes than a processor has at hand, and it is [scattered](is_scattered).
+    /// Whether a batch that goes to the source is better taken apart: it is [scattered](is_scattered), and more of its class waits there than anybody
+    /// has use for. Where other caches are at work also more of all classes than a processor has at hand.
     ///
     /// Lists give out objects in the order of the frees, backwards: what a program scatters comes scattered again, and the next run of
     /// frees scatters it further, whereas out of spans objects come in order of address, and programs walk through what they allocate. The way home
-    /// costs about as much as the one into the source and out again. But whoever waits for a batch would not have it, and where several threads have objects
-    /// in the same spans, each of these goes from processor to processor.
+    /// costs twice as much as the one into the source and out again; where several threads have objects in the same spans, much more, for each of these goes from
+    /// processor to processor, and whoever waits for a batch would not have it.
     ///
     /// # Errors
     /// The chain ends early, as far as it is looked at.
@@ -49,12 +67,13 @@ impl ThreadCache {
             return Ok(false);
         }
         if self.alone.get() {
-            return Ok(true);
+            // SAFETY: passed on to the caller.
+            return unsafe { is_scattered(class, first, Scattered::by_objects(class)) };
         }
         // SAFETY: passed on to the caller.
         unsafe {
             Ok(self.used.get().saturating_add(source.cached_bytes()) >= MUCH
-                && is_scattered(class, first)?
+                && is_scattered(class, first, Scattered::BY_PAGES)?
                 && source.is_own(first))
         }
     }
@@ -71,21 +90,25 @@ impl ThreadCache {
 /// The chain owns its objects.
 #[inline(never)]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
-pub(crate) unsafe fn is_scattered(class: Class, chain: Chain) -> Result<bool, Misuse> {
+pub(crate) unsafe fn is_scattered(
+    class: Class,
+    chain: Chain,
+    when: Scattered,
+) -> Result<bool, Misuse> {
     if chain.count < LOOKED_AT {
         return Ok(false);
     }
-    let (mut last, mut jumps) = (chain.head, 0);
-    for _ in 1..LOOKED_AT {
+    let (mut last, mut left) = (chain.head, when.jumps);
+    for _ in 1..when.among.min(chain.count) {
         // SAFETY: the chain has as many, and ends where it does not.
         let next = unsafe { Chain::next(last) };
         if next.is_null() {
             return Err(Misuse::DoubleFree(last, class));
         }
         let from = (next as usize).wrapping_sub(last as usize);
-        if from.wrapping_add(NEAR) > 2 * NEAR {
-            jumps += 1;
-            if jumps == JUMPS {
+        if from.wrapping_add(when.near) > 2 * when.near {
+            left -= 1;
+            if left == 0 {
                 return Ok(true);
             }
         }
@@ -244,7 +267,7 @@ mod tests {
             unsafe { chain.push((&raw mut memory[n]).cast()) };
         }
         // SAFETY: the chain's objects are the test's.
-        unsafe { is_scattered(CLASS, chain) }.unwrap()
+        unsafe { is_scattered(CLASS, chain, Scattered::BY_PAGES) }.unwrap()
     }
 
     const PAGE: usize = PAGE_SIZE / 64;
@@ -259,6 +282,36 @@ mod tests {
             [&up, &down, &wide, &widest].map(|order| scattered(order)),
             [false, false, false, true]
         );
+    }
+
+    #[test]
+    fn where_nobody_else_is_at_work_any_gap_of_two_objects_is_seen() {
+        let alone = |order: &[usize]| {
+            let mut memory: Vec<[*mut u8; 2]> = Vec::new();
+            memory.resize(100, [ptr::null_mut(); 2]);
+            let mut chain = Chain::EMPTY;
+            for &n in order.iter().rev() {
+                // SAFETY: the memory is the test's, and each number is there once.
+                unsafe { chain.push((&raw mut memory[n]).cast()) };
+            }
+            let class = CLASS;
+            assert_eq!(class.size(), 16);
+            // SAFETY: the chain's objects are the test's.
+            unsafe { is_scattered(class, chain, Scattered::by_objects(class)) }.unwrap()
+        };
+        for step in 1..4 {
+            let up: Vec<usize> = (0..32).map(|n| n * step).collect();
+            let down: Vec<usize> = up.iter().rev().copied().collect();
+            assert_eq!([up, down].map(|order| alone(&order)), [step > 2; 2]);
+        }
+        for at in 1..32 {
+            let gap: Vec<usize> = (0..32).map(|n| if n < at { n } else { n + 2 }).collect();
+            assert!(alone(&gap), "{at}");
+        }
+        let few: Vec<usize> = (0..LOOKED_AT - 1).map(|n| 3 * n).collect();
+        assert!(!alone(&few));
+        let enough: Vec<usize> = (0..LOOKED_AT).map(|n| 3 * n).collect();
+        assert!(alone(&enough));
     }
 
     #[test]
@@ -288,7 +341,8 @@ mod tests {
             }
             let last = (&raw mut memory[count - 1]).cast();
             // SAFETY: as above; the chain ends where it does.
-            let answer = unsafe { is_scattered(CLASS, Chain { count: 40, ..chain }) };
+            let answer =
+                unsafe { is_scattered(CLASS, Chain { count: 40, ..chain }, Scattered::BY_PAGES) };
             let short = Err(Misuse::DoubleFree(last, CLASS));
             assert_eq!(answer, if count < LOOKED_AT { short } else { Ok(false) });
         }

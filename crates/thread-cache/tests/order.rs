@@ -127,7 +127,7 @@ fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
 }
 
 #[test]
-fn of_one_thread_a_long_run_goes_home_in_whatever_order_it_lies() {
+fn of_one_thread_a_long_run_goes_home_that_does_not_lie_in_order_however_little_is_held() {
     let (source, registry) = (Objects::new(), Registry::new());
     for class in [16, 64, 256, 528, 560].map(class_of_size) {
         for (waits, in_order) in [(0, false), (ENOUGH - 1, true), (ENOUGH, true), (1000, false)] {
@@ -145,8 +145,13 @@ fn of_one_thread_a_long_run_goes_home_in_whatever_order_it_lies() {
             let (stores, homes) = (books.stores.len(), books.homes.len());
             assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
             let short = class.batch() == 32;
-            let expected = if short && waits >= ENOUGH { stores + 1 - LONG_RUN } else { 0 };
-            assert_eq!(homes, expected, "{class:?}, {waits}, {in_order}");
+            if in_order {
+                // A list that goes on in another span does not lie side by side.
+                assert!(homes < 2 + stores / 4, "{class:?}, {waits}: {homes} of {stores}");
+            } else {
+                let expected = if short && waits >= ENOUGH { stores + 1 - LONG_RUN } else { 0 };
+                assert_eq!(homes, expected, "{class:?}, {waits}");
+            }
             drop(books);
             room.into_iter().for_each(|object| thread.free(class, object));
             thread.retire().unwrap();
@@ -164,16 +169,17 @@ fn what_is_aside_of_one_thread_goes_home_when_a_bin_is_full() {
         let room = give_room(&thread, class, others);
         (source.books().waits, source.books().holds) = (ENOUGH, 0);
         let aside = BIN / 2 + 7;
-        (0..aside).for_each(|_| thread.free(class, source.fetch_one(class)));
+        let lie = objects_apart(&source, class, aside, PAGE_SIZE);
+        lie.into_iter().for_each(|object| thread.free(class, object));
         // So that the scavenge puts it aside.
         step(&thread, &source, STEPS + 1, others);
         assert_eq!(thread.cache.cached(class), aside);
         source.forget();
         (aside..=BIN).for_each(|_| thread.free(class, source.fetch_one(class)));
         let homes: Vec<_> = source.books().homes.iter().map(|home| home.1).collect();
-        let batches = aside.div_ceil(class.batch());
-        assert_eq!(homes.len(), if others { 0 } else { batches });
-        assert_eq!(homes.iter().sum::<usize>(), if others { 0 } else { aside });
+        // Of the few in the end nobody says in which order they lie.
+        let batches = if others { 0 } else { aside / class.batch() };
+        assert_eq!(homes, vec![class.batch(); batches]);
         assert_eq!(thread.cache.cached(class), BIN + 1 - aside);
         room.into_iter().for_each(|object| thread.free(class, object));
         thread.retire().unwrap();
@@ -305,7 +311,8 @@ fn what_lay_idle_in_no_order_goes_home() {
         (64, true, ENOUGH, true, false),
         (64, true, ENOUGH, false, true),
         (64, false, ENOUGH - 1, false, false),
-        (64, false, ENOUGH, true, true),
+        (64, false, ENOUGH, false, true),
+        (64, false, ENOUGH, true, false),
         (560, false, ENOUGH, false, false),
     ];
     for (size, others, waits, in_order, foreign) in cases {
@@ -327,10 +334,13 @@ fn what_lay_idle_in_no_order_goes_home() {
         step(&thread, &source, 2 * (STEPS + 1), others);
         assert_eq!(thread.cache.cached(class), 0);
         let whole = all.len() / class.batch();
-        let stays = waits < ENOUGH || class.batch() < 32 || others && (in_order || foreign);
+        let stays = waits < ENOUGH || class.batch() < 32 || in_order || others && foreign;
         let expected = if stays { 0 } else { whole };
         let case = (size, others, waits, in_order, foreign);
-        assert_eq!(source.books().homes.len(), expected, "{case:?}");
+        let homes = source.books().homes.len();
+        // Where a list goes on in another span, it does not lie side by side.
+        let ends = if in_order && !others { 4 } else { 0 };
+        assert!((expected..=expected + ends).contains(&homes), "{case:?}: {homes}");
         source.books().foreign = false;
         room.into_iter().for_each(|object| thread.free(class, object));
         thread.retire().unwrap();

@@ -1,0 +1,119 @@
+//! What a program that frees wrongly leaves in a long run of frees that goes home is reported there.
+#![cfg(not(tiermalloc_loom))]
+
+mod support;
+
+use support::{Registry, Thread, class_of_size, plenty};
+use tiermalloc_central_cache::{CentralCache, Chain, Misuse};
+use tiermalloc_page_heap::{OsPages, PageHeap, Span};
+use tiermalloc_page_map::PageMap;
+use tiermalloc_size_class::Class;
+use tiermalloc_sync::DefaultRawMutex;
+use tiermalloc_thread_cache::Budget;
+
+type Central = CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>>;
+
+/// Objects that a bin has room for at most.
+const BIN: usize = 8192;
+/// Batches that wait where nobody takes them.
+const ENOUGH: usize = 16;
+
+/// A thread in the middle of a long run of frees that goes home, and objects for it to go on with.
+fn in_a_long_run<'a>(
+    source: &'a Central,
+    budget: &'a Budget,
+    registry: &'a Registry,
+    class: Class,
+) -> (Thread<'a, Central>, Vec<*mut u8>) {
+    let thread = Thread::new(source, budget, registry);
+    let all: Vec<_> = (0..2 * BIN + 20_000).map(|_| thread.alloc(class)).collect();
+    let mut order: Vec<_> = (0..all.len()).map(|n| all[n * 10_007 % all.len()]).collect();
+    let rest = order.split_off(2 * BIN + 1000);
+    order.into_iter().for_each(|object| thread.free(class, object));
+    assert_eq!(source.near(0).waiting(class), ENOUGH, "all others have gone home");
+    (thread, rest)
+}
+
+/// Frees until a mistake shows. The mistake, and how many were freed.
+fn free_until_it_shows(
+    thread: &Thread<'_, Central>,
+    class: Class,
+    objects: &[*mut u8],
+) -> Option<(Misuse, usize)> {
+    let mut each = objects.iter().enumerate();
+    each.find_map(|(n, &object)| thread.try_free(class, object).err().map(|misuse| (misuse, n)))
+}
+
+#[test]
+fn what_is_freed_twice_in_a_long_run_that_goes_home_is_reported() {
+    let class = class_of_size(64);
+    for between in (0..70).chain([100, 1000]) {
+        let map = PageMap::new();
+        let central: Central = CentralCache::new(PageHeap::new(leak(map), OsPages::new()));
+        let (budget, registry) = (plenty(), Registry::new());
+        let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
+        let (first, rest) = rest.split_at(between + 1);
+        let before = free_until_it_shows(&thread, class, first);
+        assert_eq!(before, None);
+        let twice = first[0];
+        let shown = match thread.try_free(class, twice) {
+            Err(misuse) => Some((misuse, 0)),
+            Ok(()) => free_until_it_shows(&thread, class, rest),
+        };
+        let (misuse, after) = shown.expect("reported");
+        assert_eq!(misuse, Misuse::DoubleFree(twice, class), "{between}");
+        // Up to an overflow, and while the bin shrinks to it.
+        assert!(after <= 70 + 3 * between, "{between}: {after}");
+        std::mem::forget(central);
+    }
+}
+
+#[test]
+fn a_link_that_a_program_has_cleared_is_reported_wherever_it_lies() {
+    let class = class_of_size(64);
+    let mut all_listed = 0;
+    for depth in 0..100 {
+        let central: Central =
+            CentralCache::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
+        let (budget, registry) = (plenty(), Registry::new());
+        let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
+        let (first, rest) = rest.split_at(depth + 1);
+        assert_eq!(free_until_it_shows(&thread, class, first), None);
+        // Unless it is at home, where nobody reads it.
+        let listed = central.check_live(class, first[0]).is_ok();
+        // SAFETY: the misuse is the point.
+        unsafe { Chain::link(first[0], std::ptr::null_mut()) };
+        let shown = free_until_it_shows(&thread, class, rest);
+        let reported = matches!(shown, Some((Misuse::DoubleFree(..), _)));
+        assert_eq!(reported, listed, "{depth}: {shown:?}");
+        all_listed += usize::from(listed);
+        std::mem::forget(central);
+    }
+    assert!(all_listed > 20, "{all_listed}");
+}
+
+#[test]
+fn what_is_no_object_in_a_long_run_that_goes_home_is_reported() {
+    let (class, other) = (class_of_size(64), class_of_size(128));
+    for foreign in [false, true] {
+        let central: Central =
+            CentralCache::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
+        let (budget, registry) = (plenty(), Registry::new());
+        let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
+        let wrong = if foreign { thread.alloc(other) } else { rest[0].wrapping_add(32) };
+        let shown = match thread.try_free(class, wrong) {
+            Err(misuse) => Some((misuse, 0)),
+            Ok(()) => free_until_it_shows(&thread, class, &rest[1..]),
+        };
+        let expected = match foreign {
+            true => Misuse::Foreign(wrong, class),
+            false => Misuse::NotAnObject(wrong, class),
+        };
+        assert!(matches!(shown, Some((misuse, ..100)) if misuse == expected), "{shown:?}");
+        std::mem::forget(central);
+    }
+}
+
+fn leak(map: PageMap<Span>) -> &'static PageMap<Span> {
+    Box::leak(Box::new(map))
+}
