@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Registry, Thread, class_of_size, plenty};
+use support::{Registry, Thread, class_of_size};
 use tiermalloc_central_cache::{CentralCache, Chain, Misuse};
 use tiermalloc_page_heap::{OsPages, PageHeap, Span};
 use tiermalloc_page_map::PageMap;
@@ -13,8 +13,8 @@ use tiermalloc_thread_cache::Budget;
 
 type Central = CentralCache<DefaultRawMutex, PageHeap<'static, DefaultRawMutex, OsPages>>;
 
-/// Objects that a bin has room for at most.
-const BIN: usize = 8192;
+/// Objects that a bin has room for, about.
+const BIN: usize = 1024;
 /// Batches that wait where nobody takes them.
 const ENOUGH: usize = 16;
 
@@ -26,7 +26,7 @@ fn in_a_long_run<'a>(
     class: Class,
 ) -> (Thread<'a, Central>, Vec<*mut u8>) {
     let thread = Thread::new(source, budget, registry);
-    let all: Vec<_> = (0..2 * BIN + 20_000).map(|_| thread.alloc(class)).collect();
+    let all: Vec<_> = (0..2 * BIN + 8000).map(|_| thread.alloc(class)).collect();
     let mut order: Vec<_> = (0..all.len()).map(|n| all[n * 10_007 % all.len()]).collect();
     let rest = order.split_off(2 * BIN + 1000);
     order.into_iter().for_each(|object| thread.free(class, object));
@@ -50,7 +50,7 @@ fn what_is_freed_twice_in_a_long_run_that_goes_home_is_reported() {
     for between in (0..70).chain([100, 1000]) {
         let map = PageMap::new();
         let central: Central = CentralCache::new(PageHeap::new(leak(map), OsPages::new()));
-        let (budget, registry) = (plenty(), Registry::new());
+        let (budget, registry) = (small(), Registry::new());
         let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
         let (first, rest) = rest.split_at(between + 1);
         let before = free_until_it_shows(&thread, class, first);
@@ -64,7 +64,6 @@ fn what_is_freed_twice_in_a_long_run_that_goes_home_is_reported() {
         assert_eq!(misuse, Misuse::DoubleFree(twice, class), "{between}");
         // Up to an overflow, and while the bin shrinks to it.
         assert!(after <= 70 + 3 * between, "{between}: {after}");
-        std::mem::forget(central);
     }
 }
 
@@ -75,7 +74,7 @@ fn a_link_that_a_program_has_cleared_is_reported_wherever_it_lies() {
     for depth in 0..100 {
         let central: Central =
             CentralCache::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
-        let (budget, registry) = (plenty(), Registry::new());
+        let (budget, registry) = (small(), Registry::new());
         let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
         let (first, rest) = rest.split_at(depth + 1);
         assert_eq!(free_until_it_shows(&thread, class, first), None);
@@ -87,7 +86,6 @@ fn a_link_that_a_program_has_cleared_is_reported_wherever_it_lies() {
         let reported = matches!(shown, Some((Misuse::DoubleFree(..), _)));
         assert_eq!(reported, listed, "{depth}: {shown:?}");
         all_listed += usize::from(listed);
-        std::mem::forget(central);
     }
     assert!(all_listed > 20, "{all_listed}");
 }
@@ -98,7 +96,7 @@ fn what_is_no_object_in_a_long_run_that_goes_home_is_reported() {
     for foreign in [false, true] {
         let central: Central =
             CentralCache::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
-        let (budget, registry) = (plenty(), Registry::new());
+        let (budget, registry) = (small(), Registry::new());
         let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
         let wrong = if foreign { thread.alloc(other) } else { rest[0].wrapping_add(32) };
         let shown = match thread.try_free(class, wrong) {
@@ -110,10 +108,14 @@ fn what_is_no_object_in_a_long_run_that_goes_home_is_reported() {
             false => Misuse::NotAnObject(wrong, class),
         };
         assert!(matches!(shown, Some((misuse, ..100)) if misuse == expected), "{shown:?}");
-        std::mem::forget(central);
     }
 }
 
 fn leak(map: PageMap<Span>) -> &'static PageMap<Span> {
     Box::leak(Box::new(map))
+}
+
+/// As much as [`BIN`] objects need: each test has many heaps.
+fn small() -> Budget {
+    Budget::new(BIN * 64, BIN * 64)
 }
