@@ -397,7 +397,23 @@ impl ThreadCache {
             self.until_look.set(steps - 1);
             return Ok(());
         }
-        self.look_around(registry);
+        self.look_around(source, budget, registry)
+    }
+
+    /// Sees whether other caches are at work: whoever makes as many slow steps as this one looks as often. Now and then scavenges.
+    #[cold]
+    #[inline(never)]
+    #[cfg_attr(target_os = "linux", unsafe(link_section = ".text.hot.tiermalloc"))]
+    fn look_around<R: RawLock>(
+        &self,
+        source: &impl ObjectSource,
+        budget: &Budget,
+        registry: &Registry<R>,
+    ) -> Result<(), Misuse> {
+        self.until_look.set(LOOK - 1);
+        let look = registry.look();
+        self.alone.set(look == self.last_look.get().wrapping_add(1));
+        self.last_look.set(look);
         let looks = self.until_scavenge.get();
         if looks > 0 {
             self.until_scavenge.set(looks - 1);
@@ -407,15 +423,6 @@ impl ThreadCache {
         self.scavenge(source)?;
         self.release_unused(budget);
         Ok(())
-    }
-
-    /// Sees whether other caches are at work: whoever makes as many slow steps as this one looks as often.
-    #[cold]
-    fn look_around<R: RawLock>(&self, registry: &Registry<R>) {
-        self.until_look.set(LOOK - 1);
-        let look = registry.look();
-        self.alone.set(look == self.last_look.get().wrapping_add(1));
-        self.last_look.set(look);
     }
 
     /// The next scavenge is as far away as it can be.
