@@ -40,9 +40,9 @@ pub struct ThreadCache {
     /// Slow steps until the next look, and looks until the next scavenge.
     pub(crate) until_look: Cell<u32>,
     pub(crate) until_scavenge: Cell<u32>,
-    /// The number of the last look, and whether no other cache had looked since the one before it.
+    /// The number of the last look, and how many in a row with none of another cache in between.
     pub(crate) last_look: Cell<u32>,
-    pub(crate) alone: Cell<bool>,
+    pub(crate) lonely_looks: Cell<u32>,
     /// The bin from which unused room is taken next.
     pub(crate) cursor: Cell<u32>,
     /// Bytes that other threads ask for. The only field that they write.
@@ -90,7 +90,7 @@ impl ThreadCache {
             until_look: Cell::new(0),
             until_scavenge: Cell::new(0),
             last_look: Cell::new(0),
-            alone: Cell::new(false),
+            lonely_looks: Cell::new(0),
             cursor: Cell::new(0),
             wanted_back,
             owner: Cell::new(0),

@@ -71,7 +71,7 @@ impl ThreadCache {
             unsafe {
                 let chain = Chain { head, count: part };
                 let home = self.goes_home(class, chain, source)?;
-                if home && self.alone.get() {
+                if home && self.is_alone() {
                     let out = |rest| {
                         head = rest;
                         ends_with(class, rest, left)

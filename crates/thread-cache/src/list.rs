@@ -66,7 +66,7 @@ impl ThreadCache {
         if class.batch() != SHORT || source.waiting(class) < ENOUGH {
             return Ok(false);
         }
-        if self.alone.get() {
+        if self.is_alone() {
             // SAFETY: passed on to the caller.
             return unsafe { is_scattered(class, first, Scattered::by_objects(class)) };
         }

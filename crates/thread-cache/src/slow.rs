@@ -28,6 +28,9 @@ const REFILLED: u8 = 128;
 const LOOK: u32 = 241;
 /// and looks from one scavenge to the next: 4097 steps.
 const LOOKS: u32 = 17;
+/// So many looks after the last one of another cache none is at work any more. Threads that do the same work by turns take and free
+/// tens of thousands of objects before the other one comes.
+const LONELY: u32 = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Objects that a bin for smaller ones begins with: whole lines of its own (see the central cache).
@@ -210,9 +213,12 @@ impl ThreadCache {
                 if count == 0 {
                     break;
                 }
-                if self.goes_home(class, Chain { head, count }, source)? {
+                let home = self.goes_home(class, Chain { head, count }, source)?;
+                if home && self.is_alone() {
                     let out = |rest| self.set_off(class, rest, count);
                     source.send_first_home(class, head, count, out)?;
+                } else if home {
+                    source.send_home(class, self.take_off(class, batch, cut)?)?;
                 } else {
                     source.store(class, self.take_off(class, batch, cut_with_names)?)?;
                 }
@@ -412,7 +418,8 @@ impl ThreadCache {
     ) -> Result<(), Misuse> {
         self.until_look.set(LOOK - 1);
         let look = registry.look();
-        self.alone.set(look == self.last_look.get().wrapping_add(1));
+        let lonely = look == self.last_look.get().wrapping_add(1);
+        self.lonely_looks.set(if lonely { self.lonely_looks.get().saturating_add(1) } else { 0 });
         self.last_look.set(look);
         let looks = self.until_scavenge.get();
         if looks > 0 {
@@ -423,6 +430,12 @@ impl ThreadCache {
         self.scavenge(source)?;
         self.release_unused(budget);
         Ok(())
+    }
+
+    /// Whether no other cache is at work, as far as this one has seen.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.lonely_looks.get() >= LONELY
     }
 
     /// The next scavenge is as far away as it can be.

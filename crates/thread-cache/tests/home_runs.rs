@@ -26,7 +26,12 @@ fn in_a_long_run<'a>(
     class: Class,
 ) -> (Thread<'a, Central>, Vec<*mut u8>) {
     let thread = Thread::new(source, budget, registry);
-    let all: Vec<_> = (0..2 * BIN + 8000).map(|_| thread.alloc(class)).collect();
+    let mut all: Vec<_> = (0..2 * BIN + 8000).map(|_| thread.alloc(class)).collect();
+    // Until it has seen eight times that nobody else is at work.
+    for _ in 0..6 {
+        all.drain(..).for_each(|object| thread.free(class, object));
+        all.extend((0..2 * BIN + 8000).map(|_| thread.alloc(class)));
+    }
     let mut order: Vec<_> = (0..all.len()).map(|n| all[n * 10_007 % all.len()]).collect();
     let rest = order.split_off(2 * BIN + 1000);
     order.into_iter().for_each(|object| thread.free(class, object));

@@ -40,7 +40,7 @@ fn objects_apart(source: &Objects, class: Class, count: usize, apart: usize) -> 
     order
 }
 
-/// Slow steps from one look around to the next.
+/// Slow steps from one look around to the next, of which eight make sure that nobody else is at work.
 const LOOK: usize = 241;
 
 /// Another thread works until it has looked around.
@@ -87,7 +87,7 @@ fn jumps(objects: &[*mut u8]) -> usize {
 fn give_room<S: ObjectSource>(thread: &Thread<'_, S>, class: Class, others: bool) -> Vec<*mut u8> {
     // Refills are what a bin's capacity grows by, and there are as many as it takes to look around.
     let mut room = Vec::new();
-    for n in 0..2 * BIN.max(LOOK * class.batch()) {
+    for n in 0..(2 * BIN).max(9 * LOOK * class.batch()) {
         if others && n % (LOOK / 2 * class.batch()) == 0 {
             another_looks(thread.registry);
         }
@@ -118,7 +118,7 @@ fn a_long_run_of_scattered_frees_goes_home_where_nobody_takes_batches() {
             assert!(books.homes.iter().all(|&home| home == (class, class.batch())));
             // A few overflows are no long run.
             let expected = if waits < ENOUGH { 0 } else { stores + 1 - LONG_RUN };
-            assert_eq!(homes, expected, "{class:?}, {waits}");
+            assert_eq!((homes, books.straight), (expected, 0), "{class:?}, {waits}");
             drop(books);
             room.into_iter().for_each(|object| thread.free(class, object));
             thread.retire().unwrap();
@@ -144,6 +144,7 @@ fn of_one_thread_a_long_run_goes_home_that_does_not_lie_in_order_however_little_
             let books = source.books();
             let (stores, homes) = (books.stores.len(), books.homes.len());
             assert!(stores * class.batch() >= all.len() - BIN, "{class:?}");
+            assert_eq!(books.straight, homes);
             let short = class.batch() == 32;
             if in_order {
                 // A list that goes on in another span does not lie side by side.
@@ -157,6 +158,27 @@ fn of_one_thread_a_long_run_goes_home_that_does_not_lie_in_order_however_little_
             thread.retire().unwrap();
         }
     }
+}
+
+#[test]
+fn who_has_met_another_at_work_waits_for_eight_looks_without_one() {
+    let (source, budget, registry) = (Objects::new(), plenty(), Registry::new());
+    let class = class_of_size(64);
+    let thread = Thread::new(&source, &budget, &registry);
+    let room = give_room(&thread, class, true);
+    (source.books().waits, source.books().holds) = (ENOUGH, 0);
+    another_looks(&registry);
+    let all = objects_apart(&source, class, 24 * LOOK * class.batch(), 0);
+    source.forget();
+    let first = all.iter().find_map(|&object| {
+        thread.free(class, object);
+        let books = source.books();
+        (!books.homes.is_empty()).then(|| books.stores.len())
+    });
+    // The first look sees the other one; a slow step sends one batch or two.
+    let first = first.expect("in the end");
+    assert!((8 * LOOK..2 * 10 * LOOK).contains(&first), "{first}");
+    drop((room, all));
 }
 
 #[test]
@@ -428,11 +450,13 @@ fn batches_of_a_long_run_of_frees_name_their_objects() {
         let class = class_of_size(class);
         let (budget, registry) = (plenty(), Registry::new());
         let thread = Thread::new(&near, &budget, &registry);
-        let all = give_room(&thread, class, true);
+        let mut all = give_room(&thread, class, true);
+        let rest = all.split_off(2 * BIN);
         free_all(&thread, class, all.iter().copied(), true);
         let (with_names, all) = that_name(near, class);
         assert!(all > 2 * LONG_RUN, "{all}");
         assert_eq!(with_names, if names { all + 1 - LONG_RUN } else { 0 }, "{class:?} {all}");
+        rest.into_iter().for_each(|object| thread.free(class, object));
         thread.retire().unwrap();
         CENTRAL.drain(class, usize::MAX).unwrap();
     }

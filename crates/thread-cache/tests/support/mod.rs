@@ -40,6 +40,8 @@ pub struct Books {
     pub stores: Vec<(Class, usize)>,
     /// Every chain of more than one object that was sent home: class and number of objects.
     pub homes: Vec<(Class, usize)>,
+    /// How many of them straight out of a list.
+    pub straight: usize,
     /// Batches that the source says wait, of each class.
     pub waits: usize,
     /// Bytes that it says it holds.
@@ -75,6 +77,7 @@ impl Objects {
             fetches: Vec::new(),
             stores: Vec::new(),
             homes: Vec::new(),
+            straight: 0,
             waits: 0,
             holds: 0,
             foreign: false,
@@ -131,6 +134,7 @@ impl Objects {
         books.fetches.clear();
         books.stores.clear();
         books.homes.clear();
+        books.straight = 0;
         books.ways.clear();
     }
 
@@ -244,6 +248,24 @@ unsafe impl ObjectSource for Objects {
         }
         // SAFETY: passed on to the caller.
         unsafe { self.store(class, chain) }
+    }
+
+    unsafe fn send_first_home(
+        &self,
+        class: Class,
+        head: *mut u8,
+        count: usize,
+        out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        self.books().straight += 1;
+        let mut last = head;
+        // SAFETY: the list has so many objects, which are the caller's.
+        unsafe {
+            (1..count).for_each(|_| last = Chain::next(last));
+            out(Chain::next(last))?;
+            Chain::link(last, std::ptr::null_mut());
+            self.send_home(class, Chain { head, count })
+        }
     }
 
     unsafe fn is_own(&self, _: Chain) -> bool {
