@@ -330,7 +330,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         }
     }
 
-    /// [`store_to_spans`](Self::store_to_spans) of the first `count` objects of a list, at most a batch. Before anybody else may have one of
+    /// [`store_to_spans`](Self::store_to_spans) of the first `count` objects of a list, one at least and at most a batch. Before anybody else may have one of
     /// them `out` is told what is left of the list, and its error is the answer if it finds one.
     ///
     /// Cost: some 35 instructions for an object that lies in the same span as the one before, 75 for another one, while there is one shard.
@@ -349,7 +349,7 @@ impl<R: RawLock, S: SpanSource> CentralCache<R, S> {
         count: usize,
         out: impl FnOnce(*mut u8) -> Result<(), Misuse>,
     ) -> Result<(), Misuse> {
-        debug_assert!(count <= MAX_BATCH);
+        debug_assert!((1..=MAX_BATCH).contains(&count));
         if self.is_alone() {
             // SAFETY: passed on to the caller.
             return unsafe { Near::of_shard(self, 0).store_straight(class, head, count, out) };

@@ -3,7 +3,7 @@
 //! What was freed last is in the processor's first cache, its link too, and there is nothing to be gathered before the lock of the class is
 //! taken (as [`homing`](crate::homing) does for what has waited). That is half of the work, and as long as
 //! objects lie in one span neither the page map is asked for them nor the span looked at anew: whether an object lies in it
-//! the search for its bit says.
+//! the search for its bit says. What comes next in the list is looked at as well, so that no list is left that leads back.
 
 use tiermalloc_page_heap::{Put, Putting, RawLock};
 use tiermalloc_size_class::Class;
@@ -48,6 +48,16 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
         // SAFETY: C3: they left their class with no object handed out.
         unsafe { self.let_all_go(&emptied) };
         answer
+    }
+
+    /// Whether an object of the class is in its span, under the lock of the class.
+    #[inline(always)]
+    fn is_back(self, class: Class, object: *mut u8) -> bool {
+        let found = self.central.source.span_of(object as usize);
+        span_at_home(class, found, self.at()).is_some_and(|home| {
+            // SAFETY: a span of the class, under its lock.
+            unsafe { home.as_ref().probe_object(object as usize) == Put::Twice }
+        })
     }
 
     /// Puts objects into their spans until none is left, under the lock of the class.
@@ -95,11 +105,11 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
                 if spans.settle(class, home) {
                     emptied.push(home);
                 }
-                // A list that leads back into what has gone home is a circle.
-                if left == 0 && home.as_ref().probe_object(object as usize) == Put::Twice {
-                    answer = Err(Misuse::DoubleFree(object, class));
-                }
             }
+        }
+        // What the list goes on with is the next to go: where it has gone home already, the list is a circle.
+        if answer.is_ok() && !object.is_null() && self.is_back(class, object) {
+            answer = Err(Misuse::DoubleFree(object, class));
         }
         *leaving = Leaving { object, count: left };
         answer

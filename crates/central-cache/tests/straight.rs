@@ -248,6 +248,27 @@ fn a_list_that_leads_back_into_what_goes_home_is_reported_before_it_is_told() {
 }
 
 #[test]
+fn a_circle_over_several_spans_is_reported_before_the_list_is_told() {
+    with_cache(|cache| {
+        let class = class_of_size(64);
+        let objects = class.objects();
+        for (count, back_to) in [(2, 0), (2, 1), (3, 0), (32, 0), (32, 1), (32, 30)] {
+            let all = fetch_all(cache, class, 2 * objects);
+            let turns: Vec<_> = (0..count).map(|n| all[n % 2 * objects + n / 2]).collect();
+            let list = chain_of(&turns).head;
+            // SAFETY: the misuse is the point.
+            unsafe { Chain::link(turns[count - 1], turns[back_to]) };
+            // SAFETY: as above.
+            let answer =
+                unsafe { cache.store_first_to_spans(class, list, count, |_| panic!("told")) };
+            assert_eq!(answer, Err(Misuse::DoubleFree(turns[back_to], class)), "{count}");
+            store_each(cache, class, all.into_iter().filter(|object| !turns.contains(object)));
+            assert_eq!(held(cache, class), (0, 0, 0));
+        }
+    });
+}
+
+#[test]
 fn what_a_program_has_written_to_a_link_is_reported_or_followed_but_not_read() {
     with_cache(|cache| {
         let class = class_of_size(64);

@@ -179,6 +179,8 @@ impl ThreadCache {
         self.owner.set(owner);
         self.refills.set(0);
         self.flushes.set(0);
+        // The last one may have been alone for long.
+        self.lonely_looks.set(0);
     }
 
     /// Whose the cache is, how often it was refilled from the source, and how many chains it has sent there,

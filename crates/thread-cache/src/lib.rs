@@ -25,9 +25,10 @@
 //!
 //! # Order
 //!
-//! Lists give out what was freed in the order of the frees, backwards. Where more lies idle than a processor has at hand, long runs
-//! of frees are looked at, and what was aside: batches that lie in no order go to their spans, out of which objects come in
-//! order of address. The others of such a run name their objects in second words, so that whoever takes such a batch asks for all of it at
+//! Lists give out what was freed in the order of the frees, backwards. So long runs of frees are looked at, and what was aside, once some batches
+//! of a class wait: those whose objects do not lie side by side go to their spans, out of which objects come in order of address. Where other
+//! caches are at work, that is for more than a processor has at hand, and for batches that lie in no order at all: others wait for batches, and spans that several
+//! threads have objects in are dear. A cache sees by looking around now and then whether it is alone. The others of such a run name their objects in second words, so that whoever takes such a batch asks for all of it at
 //! once and not for one object after the other.
 //!
 //! # Invariants
@@ -35,7 +36,7 @@
 //! - T2: the sum of `capacity * size` is `used`, and `used <= limit`.
 //! - T3: an all-zero cache is empty and full at once: no fast path ever writes to it. One such, shared
 //!   and never written to, serves every thread that has none of its own.
-//! - T4: an object leaves the list before it is handed to anybody, and enters it after it was linked;
+//! - T4: an object leaves the list before anybody else may have it, for which the lock of its class may stand, and enters it after it was linked;
 //!   so at any instant the list is whole, which is what a fork's child relies on. What stands behind the first word of an object in a bin
 //!   is a hint at most: nothing is read or written by way of it.
 #![no_std]
@@ -107,7 +108,7 @@ pub unsafe trait ObjectSource {
         unsafe { self.store(class, chain) }
     }
 
-    /// [`send_home`](Self::send_home) of the first `count` objects of a list, at most a batch. Before anybody else may have one of them
+    /// [`send_home`](Self::send_home) of the first `count` objects of a list, one at least and at most a batch. Before anybody else may have one of them
     /// `out` is told what is left of the list, and its error is the answer if it finds one.
     ///
     /// # Errors

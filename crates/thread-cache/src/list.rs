@@ -98,6 +98,9 @@ pub(crate) unsafe fn is_scattered(
     if chain.count < LOOKED_AT {
         return Ok(false);
     }
+    if chain.head.is_null() {
+        return Err(Misuse::DoubleFree(chain.head, class));
+    }
     let (mut last, mut left) = (chain.head, when.jumps);
     for _ in 1..when.among.min(chain.count) {
         // SAFETY: the chain has as many, and ends where it does not.

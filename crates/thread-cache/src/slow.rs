@@ -216,7 +216,11 @@ impl ThreadCache {
                 let home = self.goes_home(class, Chain { head, count }, source)?;
                 if home && self.is_alone() {
                     let out = |rest| self.set_off(class, rest, count);
-                    source.send_first_home(class, head, count, out)?;
+                    if let Err(misuse) = source.send_first_home(class, head, count, out) {
+                        // Some are free elsewhere, and nobody knows which.
+                        self.heads[class.id()].set(ptr::null_mut());
+                        return Err(misuse);
+                    }
                 } else if home {
                     source.send_home(class, self.take_off(class, batch, cut)?)?;
                 } else {

@@ -96,6 +96,46 @@ fn a_link_that_a_program_has_cleared_is_reported_wherever_it_lies() {
 }
 
 #[test]
+fn a_link_of_what_lies_idle_that_a_program_has_cleared_is_reported() {
+    let (class, steps) = (class_of_size(64), class_of_size(262144));
+    for listed in [1, 8, 17, 25, 32, 33, 60] {
+        for taken in [0, 1] {
+            let central = Central::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
+            let (budget, registry) = (small(), Registry::new());
+            let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
+            let mut rest = rest.into_iter();
+            // Nobody goes to the bin from here on but the scavenge.
+            while thread.cache.cached(class) < listed + 1 {
+                thread.free(class, rest.next().unwrap());
+            }
+            let cleared = rest.next().unwrap();
+            thread.free(class, cleared);
+            // SAFETY: the misuse is the point.
+            unsafe { Chain::link(cleared, std::ptr::null_mut()) };
+            // With it the list is gone, and the numbers are not.
+            (0..taken).for_each(|_| assert_eq!(thread.alloc(class), cleared));
+            let idle = || {
+                let object = thread.try_alloc(steps)?;
+                thread.try_free(steps, object)
+            };
+            let shown = (0..2 * 4097 + 2).find_map(|_| idle().err());
+            assert!(matches!(shown, Some(Misuse::DoubleFree(..))), "{listed} {taken}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_is_handed_on_is_not_alone_before_it_has_looked() {
+    let class = class_of_size(64);
+    let central = Central::new(PageHeap::new(leak(PageMap::new()), OsPages::new()));
+    let (budget, registry) = (small(), Registry::new());
+    let (thread, rest) = in_a_long_run(&central, &budget, &registry, class);
+    thread.cache.hand_to(1);
+    rest.iter().take(2000).for_each(|&object| thread.free(class, object));
+    assert!(central.near(0).waiting(class) > ENOUGH, "in batches again");
+}
+
+#[test]
 fn what_is_no_object_in_a_long_run_that_goes_home_is_reported() {
     let (class, other) = (class_of_size(64), class_of_size(128));
     for foreign in [false, true] {

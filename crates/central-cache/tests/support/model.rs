@@ -251,6 +251,9 @@ impl Model {
 
     /// The first objects of a list go home as they are met in it.
     pub fn send_first(&mut self, cache: &Cache<'_>, chosen: Vec<*mut u8>, first: usize) {
+        if chosen.is_empty() {
+            return;
+        }
         self.check_stamps(&chosen);
         let list = chain_of(&chosen);
         let (gone, stay) = chosen.split_at(first.clamp(1, 32).min(chosen.len()));
