@@ -265,7 +265,7 @@ impl Model {
         };
         // SAFETY: the objects are ours.
         unsafe { cache.store_first_to_spans(self.class, list.head, gone.len(), out) }.unwrap();
-        assert_eq!(rest, stay.first().copied().unwrap_or_default());
+        assert_eq!(rest, stay.first().copied().unwrap_or(std::ptr::null_mut()));
         self.given_to_spans(&places);
         self.stamp(stay);
         self.held.extend_from_slice(stay);
