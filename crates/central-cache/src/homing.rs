@@ -258,11 +258,14 @@ impl<R: RawLock, S: SpanSource> Near<'_, R, S> {
                     }
                 }
             };
-            putting.end();
-            // One that has emptied and left, and to which a double free leads once more, gets none.
-            // SAFETY: the span is one of this class, under its lock.
-            if (!refused || each > begun) && unsafe { spans.settle(class, home) } {
-                emptied.push(home);
+            // One that has emptied and left, and to which a double free leads once more, gets none: it may be another class's by now, and nothing
+            // is written to it.
+            if !refused || each > begun {
+                putting.end();
+                // SAFETY: the span is one of this class, under its lock.
+                if unsafe { spans.settle(class, home) } {
+                    emptied.push(home);
+                }
             }
             if refused {
                 // SAFETY: as above.
