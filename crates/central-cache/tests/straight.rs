@@ -132,9 +132,7 @@ fn objects_of_several_shards_go_home_to_each() {
 /// What is no list of so many objects that are out, and what it is reported as.
 fn wrong(cache: &Cache<'_>, class: Class, all: &[*mut u8]) -> Vec<(Vec<*mut u8>, Misuse)> {
     let inside = all[3].wrapping_add(8);
-    let mut on_the_stack = Box::new([0u64; 8]);
-    let stranger = (&raw mut *on_the_stack).cast::<u8>();
-    std::mem::forget(on_the_stack);
+    let stranger: *mut u8 = Box::into_raw(Box::new([0u64; 8])).cast();
     let other = fetch_all(cache, class_of_size(128), 1)[0];
     let free = fetch_all(cache, class, 1)[0];
     store_each(cache, class, [free]);

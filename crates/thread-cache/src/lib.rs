@@ -54,6 +54,7 @@ mod budget;
 mod cache;
 mod drain;
 mod list;
+mod look;
 mod orphans;
 mod registry;
 mod slow;
